@@ -47,11 +47,13 @@ export interface Plan {
 
 /**
  * How windows follow each other. `calendar` follows the account's zone, `account` counts periods from its anchor
- * instant, `first_use` opens at the first hold or charge and runs its length.
+ * instant, `first_use` opens at the first hold or charge and runs its length. `calendar_or_account` is what budgets,
+ * overage and recurrence default to: `account` where the account was created with an anchor, else `calendar`.
  */
 export type WindowRule =
   | { readonly anchor: 'first_use'; readonly lengthMs: Millis }
   | { readonly anchor: 'calendar'; readonly unit: CalendarUnit; readonly weekStart: Weekday }
+  | { readonly anchor: 'calendar_or_account'; readonly unit: CalendarUnit; readonly weekStart: Weekday }
   | { readonly anchor: 'account'; readonly period: { readonly unit: CalendarUnit } | { readonly lengthMs: Millis } }
 
 export type CalendarUnit = 'hour' | 'day' | 'week' | 'month'
