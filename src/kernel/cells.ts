@@ -114,6 +114,8 @@ export interface GcraState {
   /** Numerator of what has drained beyond whole units, in `[0, perMs)`. */
   drained: number
   at: Millis
+  /** `[at, level]`, ascending in both, at most 8: since `at` the level has never been lower. Kept where amounts are given back. */
+  lows?: [Millis, number][]
 }
 export interface SlidingState {
   /** `[at, amount]`, ascending. */
