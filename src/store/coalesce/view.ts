@@ -1,0 +1,128 @@
+import type { Cell, Cells, DueHolds, Key, RequestCell } from '../../kernel/cells.ts'
+import type { StoredEntry } from '../../ledger/entries.ts'
+import type { Done } from '../../store.ts'
+import type { Millis } from '../../units.ts'
+import type { Change, OpenHolds, Reader } from './backend.ts'
+import type { Op } from './queue.ts'
+
+type Seen = Cell | StoredEntry | DueHolds | null
+
+/** One account's part of a batch: its operations, and what those decided so far have changed. */
+export interface Share extends Change {
+  readonly account: string
+  readonly ops: readonly Op[]
+  /** How many of the operations are decided. */
+  decided: number
+  reader: Reader | undefined
+  readonly writes: Map<Key, Cell | null>
+  readonly entries: StoredEntry[]
+  erase: Set<number> | undefined
+}
+
+export function shareOf(account: string, ops: readonly Op[]): Share {
+  return { account, ops, decided: 0, reader: undefined, writes: new Map(), entries: [], erase: undefined }
+}
+
+export function isTouched(share: Share): boolean {
+  return share.writes.size > 0 || share.entries.length > 0 || share.erase !== undefined
+}
+
+/** Takes over what a step asks to change. */
+export function apply(share: Share, done: Done<unknown>): void {
+  for (const write of done.writes) share.writes.set(write.key, write.cell)
+  for (const entry of done.entries) share.entries.push(entry)
+  if (done.erase === undefined) return
+  for (const seq of done.erase) {
+    const index = pendingIndex(share, seq)
+    if (index === -1) {
+      share.erase ??= new Set()
+      share.erase.add(seq)
+    } else share.entries[index] = { ...(share.entries[index] as StoredEntry), private: null }
+  }
+}
+
+/**
+ * What a step sees under a key: what earlier steps of its batch changed, over what is committed. Undefined means that
+ * `missing` names something that has to be fetched first.
+ */
+export function look(share: Share, key: Key, now: Millis, missing: (key: Key) => void): Seen | undefined {
+  const pending = share.writes.get(key)
+  if (pending !== undefined) return pending
+  if (key.startsWith('due:')) return lookDue(share, Number(key.slice(4)), now, missing)
+  if (key.startsWith('entry:') && isTouched(share)) {
+    const seq = Number(key.slice(6))
+    const index = pendingIndex(share, seq)
+    if (index !== -1) return share.entries[index]
+    const found = read(share, key, missing) as StoredEntry | null | undefined
+    return found && share.erase?.has(seq) ? { ...found, private: null } : found
+  }
+  return read(share, key, missing) as Seen | undefined
+}
+
+function read(share: Share, key: Key, missing: (key: Key) => void): ReturnType<Reader> {
+  const found = share.reader?.(key)
+  if (found === undefined) missing(key)
+  return found
+}
+
+function pendingIndex(share: Share, seq: number): number {
+  const first = share.entries[0]
+  if (first === undefined) return -1
+  const index = seq - first.seq
+  return share.entries[index]?.seq === seq ? index : share.entries.findIndex((entry) => entry.seq === seq)
+}
+
+/**
+ * Open holds past their end, as this batch leaves them. To know the first n and the one after them, n + 1 committed
+ * ones are enough, and one more for each request that the batch itself has changed.
+ */
+function lookDue(
+  share: Share,
+  count: number,
+  now: Millis,
+  missing: (key: Key) => void,
+): DueHolds | undefined {
+  const changed: (RequestCell | null)[] = []
+  for (const [key, cell] of share.writes) {
+    if (key.startsWith('request:')) changed.push(cell as RequestCell | null)
+  }
+  const found = read(share, `due:${count + 1 + changed.length}`, missing) as OpenHolds | undefined
+  if (found === undefined) return undefined
+  let open = found.requests
+  if (changed.length > 0) {
+    open = open.filter((request) => !share.writes.has(`request:${request.id}`))
+    const opened = changed.filter((request) => request !== null && request.expiresAt !== null)
+    open = [...open, ...(opened as RequestCell[])].sort(byEnd)
+  }
+  const requests: RequestCell[] = []
+  for (const request of open) {
+    if (requests.length === count || endOf(request) > now) return { requests, nextAt: endOf(request) }
+    requests.push(request)
+  }
+  return { requests, nextAt: null }
+}
+
+const endOf = (request: RequestCell): Millis => request.expiresAt ?? Number.POSITIVE_INFINITY
+
+export function byEnd(a: RequestCell, b: RequestCell): number {
+  return endOf(a) - endOf(b) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+}
+
+/** Everything an operation named or asked for; undefined where some of it has to be fetched first. */
+export function lookAll(share: Share, op: Op, now: Millis, missing: (key: Key) => void): Cells | undefined {
+  const cells = new Map<Key, Seen>()
+  let whole = true
+  for (const key of op.keys) {
+    const seen = look(share, key, now, missing)
+    if (seen === undefined) whole = false
+    else cells.set(key, seen)
+  }
+  if (op.extra !== undefined) {
+    for (const key of op.extra) {
+      const seen = look(share, key, now, missing)
+      if (seen === undefined) whole = false
+      else cells.set(key, seen)
+    }
+  }
+  return whole ? cells : undefined
+}
