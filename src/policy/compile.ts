@@ -114,7 +114,12 @@ function compileFeature(
   const card = compileRateCard(feature.rate_card ?? [], `${path}/rate_card`, complain, written)
   const estimate = feature.default_estimate
   if (estimate !== undefined && feature.rate_card === undefined) {
-    complain(`${path}/default_estimate`, 'must be left out, or `rate_card` be given: nothing prices it')
+    const unless = [`${path}/rate_card`]
+    complain(
+      `${path}/default_estimate`,
+      'must be left out, or `rate_card` be given: nothing prices it',
+      unless,
+    )
   }
   return {
     name,

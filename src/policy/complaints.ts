@@ -9,8 +9,8 @@ export interface Complaint {
 /** Line and column of what a JSON pointer names, both from 1. */
 export type Locate = (path: string) => { readonly line: number; readonly column: number } | undefined
 
-/** Where mistakes are told. */
-export type Complain = (path: string, message: string) => void
+/** Where mistakes are told. Nothing is said where one was told at or below a path of `unless`, because it is its echo. */
+export type Complain = (path: string, message: string, unless?: readonly string[]) => void
 
 /** More complaints than this help nobody, and a document of 1 MiB can have a million. */
 export const MAX_COMPLAINTS = 1000
@@ -28,13 +28,20 @@ export function quote(value: unknown): string {
   return text.length > 50 ? `${text.slice(0, 47)}…` : text
 }
 
-/** Gathers complaints in the order told, each with its place, and none twice. */
+/** Gathers complaints, each with its place and none twice; told in the order of the text, where there is one. */
 export function complaintList(locate: Locate = () => undefined) {
   const told = new Map<string, Complaint>()
-  const complain: Complain = (path, message) => {
+  const isTold = (path: string): boolean => {
+    return told.values().some((one) => one.path === path || one.path.startsWith(`${path}/`))
+  }
+  const complain: Complain = (path, message, unless = []) => {
     const key = `${path} ${message}`
-    if (told.size >= MAX_COMPLAINTS || told.has(key)) return
+    if (told.size >= MAX_COMPLAINTS || told.has(key) || unless.some(isTold)) return
     told.set(key, { path, message, ...locate(path) })
   }
-  return { complain, all: (): readonly Complaint[] => [...told.values()] }
+  return { complain, all: (): readonly Complaint[] => [...told.values()].sort(byPlace) }
+}
+
+function byPlace(a: Complaint, b: Complaint): number {
+  return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
 }

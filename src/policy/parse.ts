@@ -12,6 +12,7 @@ import {
   type Node,
   parseDocument,
   type Scalar,
+  visit,
 } from 'yaml'
 import { SluiceError } from '../errors.ts'
 import { type Complain, type Complaint, complaintList, type Locate, pointer, quote } from './complaints.ts'
@@ -61,7 +62,7 @@ export function tryParse(text: string): {
   readonly complaints: readonly Complaint[]
 } {
   const whole = complaintList()
-  if (text.length > MAX_POLICY_BYTES || Buffer.byteLength(text) > MAX_POLICY_BYTES) {
+  if (text.length > MAX_POLICY_BYTES || new TextEncoder().encode(text).length > MAX_POLICY_BYTES) {
     whole.complain('', 'must be at most 1 MiB of text')
     return { complaints: whole.all() }
   }
@@ -84,19 +85,39 @@ export function tryParse(text: string): {
   if (problem !== undefined) {
     // After the first mistake in syntax the others are mostly its echo.
     return {
-      complaints: [{ path: '', message: `is not YAML or JSON: ${problem.message}`, ...at(problem.pos[0]) }],
+      complaints: [{ path: '', message: `must be YAML or JSON: ${syntax(problem)}`, ...at(problem.pos[0]) }],
     }
   }
-  const locate: Locate = (path) => at(find(doc, path)?.range?.[0])
+  const targets = aliasTargets(doc)
+  const locate: Locate = (path) => at(find(doc, targets, path).place?.range?.[0])
   const found = complaintList(locate)
-  const document = convert(doc, found.complain)
+  const document = convert(doc, targets, found.complain)
   const complaints = found.all()
-  const written: Written = (path) => (find(doc, path) as Scalar | undefined)?.source
+  const written: Written = (path) => find(doc, targets, path).scalar?.source
   return complaints.length > 0 ? { complaints } : { parsed: { document, locate, written }, complaints }
 }
 
+/** The parser's own words, but where it ran out of stack. */
+function syntax(problem: { readonly code: string; readonly message: string }): string {
+  return problem.code === 'RESOURCE_EXHAUSTION' ? `it is nested deeper than ${MAX_DEPTH}` : problem.message
+}
+
+/** What each alias stands for, in one pass: resolving them one by one searches the document each time. */
+function aliasTargets(doc: Document.Parsed): ReadonlyMap<unknown, Node> {
+  const anchors = new Map<string, Node>()
+  const targets = new Map<unknown, Node>()
+  visit(doc, {
+    Node: (_, node) => {
+      const target = isAlias(node) ? anchors.get(node.source) : undefined
+      if (target !== undefined) targets.set(node, target)
+      else if (!isAlias(node) && node.anchor !== undefined) anchors.set(node.anchor, node as Node)
+    },
+  })
+  return targets
+}
+
 /** Turns the tree into plain data. Recursion is bounded, because the parser's own tree can be deeper than the stack. */
-function convert(doc: Document.Parsed, complain: Complain): unknown {
+function convert(doc: Document.Parsed, targets: ReadonlyMap<unknown, Node>, complain: Complain): unknown {
   let nodes = 0
   let aliases = 0
   const open = new Set<unknown>()
@@ -106,7 +127,7 @@ function convert(doc: Document.Parsed, complain: Complain): unknown {
     if (nodes > MAX_NODES)
       return nodes === MAX_NODES + 1 ? complain('', 'is too large once its aliases are expanded') : undefined
     if (depth > MAX_DEPTH) return complain(path, `must not be nested deeper than ${MAX_DEPTH}`)
-    if (isAlias(node)) return follow(node.resolve(doc), node.source, path, depth)
+    if (isAlias(node)) return follow(targets.get(node), node.source, path, depth)
     if (node === null || node === undefined) return null
     if (open.has(node)) return complain(path, 'must not contain itself through an alias')
     open.add(node)
@@ -192,18 +213,26 @@ function significant(text: string): string | undefined {
   return `${match[1] === '-' ? '-' : ''}${trimmed}e${Number(match[4] ?? 0) - fraction.length + digits.length - trimmed.length}`
 }
 
-/** The node that a JSON pointer names; the nearest one above it where it is missing. Of a field, its key's value. */
-function find(doc: Document.Parsed, path: string): Node | undefined {
+interface Found {
+  /** The key of the field, or the item; the nearest above where there is none. */
+  readonly place: Node | undefined
+  readonly scalar: Scalar | undefined
+}
+
+/** What a JSON pointer names. Of keys that stand twice it is the later. */
+function find(doc: Document.Parsed, targets: ReadonlyMap<unknown, Node>, path: string): Found {
   let node: unknown = doc.contents
-  let nearest: unknown = node
+  let place: unknown = node
   for (const part of path.split('/').slice(1)) {
-    if (isAlias(node)) node = node.resolve(doc)
     const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
-    if (isSeq(node)) node = node.items[Number(key)]
-    else if (isMap(node)) node = node.items.findLast((pair) => keyOf(pair.key) === key)?.value
-    else node = undefined
-    if (node === undefined) break
-    if (node !== null) nearest = node
+    const parent = isAlias(node) ? targets.get(node) : node
+    const pair = isMap(parent) ? parent.items.findLast((one) => keyOf(one.key) === key) : undefined
+    node = isSeq(parent) ? parent.items[Number(key)] : pair?.value
+    place = pair?.key ?? node ?? place
   }
-  return (nearest ?? undefined) as Node | undefined
+  const leaf = isAlias(node) ? targets.get(node) : node
+  return {
+    place: (place ?? undefined) as Node | undefined,
+    scalar: isScalar(leaf) ? (leaf as Scalar) : undefined,
+  }
 }

@@ -84,7 +84,9 @@ function compileLine(
   written: Written,
 ): RateLine {
   if (line.per_million === undefined && line.per_unit === undefined && line.per_request === undefined) {
-    complain(path, 'must have a price: `per_million`, `per_unit` or `per_request` (0 where it is free)')
+    complain(path, 'must have a price: `per_million`, `per_unit` or `per_request` (0 where it is free)', [
+      path,
+    ])
   }
   const factor = line.multiply === undefined ? ONE : readPrice(line.multiply, `${path}/multiply`, complain)
   const priced: Priced[] = []
@@ -161,7 +163,8 @@ function checkReach(lines: readonly RateLine[], path: string, complain: Complain
     const covers = (earlier: RateLine): boolean =>
       earlier.when.every(([attribute, value]) => own.get(attribute) === value)
     const first = open ?? keys.flatMap((key) => byCondition.get(key) ?? []).find(covers)
-    if (first !== undefined) complain(pointer(path, line.index), unreachable(line, first))
+    const at = pointer(path, line.index)
+    if (first !== undefined) complain(at, unreachable(line, first), [at, pointer(path, first.index)])
     else if (line.when.length === 0) open = line
     const key = keys[0]
     if (key === undefined) continue

@@ -1,122 +1,42 @@
 /**
  * A policy as its owner writes it. One schema gives three things: the type for `definePolicy()`, the JSON Schema that
- * editors complete from, and the table that `shape.ts` checks a document against.
- *
- * Two keywords are Sluice's own and leave with the export: `expects` ends the sentence "must be …", and `chosenBy` names
- * the keys that tell the variants of a union apart, so that a mistake is complained about once and in its own variant.
+ * editors complete from, and the table that `shape.ts` checks a document against. `chosenBy` is Sluice's own keyword: the
+ * keys that tell the variants of a union apart, so that a mistake is complained about once and in its own variant.
  */
-import { type Static, type TProperties, type TSchema, Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { GRANT_KINDS } from '../ledger/grants.ts'
-
-type Unit = 's' | 'm' | 'h' | 'd' | 'w'
-/** `30s`, `5m`, `5h`, `7d`, `2w`. */
-export type DurationText = `${number}${Unit}`
-export type PeriodText = DurationText | 'hour' | 'day' | 'week' | 'month'
-/** CU as a decimal string with at most six places, or a JSON number that is exact. */
-export type AmountText = string | number
-/** A price as a decimal string with at most twelve places, or a JSON number that is exact. */
-export type PriceText = string | number
-
-export const BOUNDS = {
-  features: 1000,
-  plans: 250,
-  lines: 5000,
-  conditions: 16,
-  quantities: 32,
-  guards: 64,
-  sources: 16,
-  windows: 8,
-  grants: 32,
-  dimensions: 8,
-  thresholds: 16,
-  concurrency: 2000,
-  subjects: 1_000_000,
-} as const
-
-/** Reserved as keys of state, and refused everywhere a plain object is indexed by a name. */
-const RESERVED = ['constructor', 'overage', 'absorb']
-const INHERITED = Object.getOwnPropertyNames(Object.prototype).sort().join('|')
-
-// A name of digits alone would be an index of the object that state is kept in.
-const NAME = '^(?!(?:constructor|[0-9]+)$)[a-z0-9][a-z0-9_-]{0,63}$'
-const STATE_NAME = `^(?!(?:${RESERVED.join('|')}|[0-9]+)$)[a-z0-9][a-z0-9_-]{0,63}$`
-const DIMENSION = '^(?!constructor$)[a-z][a-z0-9_-]{0,63}$'
-const FEATURE = '^(?!constructor$)[a-z][a-z0-9_.-]{0,63}$'
-const FEATURE_PATTERN = '^(?:\\*|[a-z][a-z0-9_.-]{0,63}\\*?)$'
-const ID = `^(?!(?:${INHERITED})$)[!-~]{1,128}$`
-const DURATION = '[1-9][0-9]{0,8}[smhdw]'
-
-const EXPECTS_NAME = 'a name of lower-case letters, digits, `-` and `_`, not of digits alone, at most 64 long'
-const EXPECTS_STATE_NAME = `${EXPECTS_NAME}, and none of ${RESERVED.map((name) => `\`${name}\``).join(', ')}`
-const EXPECTS_DIMENSION =
-  'a name of lower-case letters, digits, `-` and `_`, beginning with a letter, at most 64 long'
-const EXPECTS_FEATURE =
-  'a name of lower-case letters, digits, `.`, `-` and `_`, beginning with a letter, at most 64 long'
-const EXPECTS_ID = '1 to 128 printable ASCII characters without space, and no name that every object has'
-
-function text<T extends string = string>(pattern: string, expects: string, description: string) {
-  return Type.Unsafe<T>(Type.String({ pattern, expects, description }))
-}
-function strict<P extends TProperties>(properties: P, description: string) {
-  return Type.Object(properties, { additionalProperties: false, description })
-}
-function record<T extends TSchema>(pattern: string, value: T, expectsKey: string, rest: object) {
-  return Type.Record(Type.String({ pattern }), value, { additionalProperties: false, expectsKey, ...rest })
-}
-function list<T extends TSchema>(items: T, maxItems: number, description: string, minItems = 1) {
-  return Type.Array(items, { minItems, maxItems, description })
-}
-function oneOf<const T extends string>(values: readonly T[], description: string) {
-  const expects = `one of ${values.map((value) => `\`${value}\``).join(', ')}`
-  return Type.Unsafe<T>(Type.Enum([...values], { expects, description }))
-}
-const optional = Type.Optional
-
-function decimal(places: number, expects: string, description: string) {
-  const pattern = `^(?:0|[1-9][0-9]{0,9})(?:\\.[0-9]{1,${places}})?$`
-  return Type.Union([Type.String({ pattern }), Type.Number({ minimum: 0 })], { expects, description })
-}
-const amount = (description: string) =>
-  decimal(6, 'an amount such as "12.5": not negative, at most six decimals', description)
-const price = (description: string) =>
-  decimal(12, 'a price such as 43.75: not negative, at most twelve decimals', description)
-const duration = (description: string) =>
-  text<DurationText>(`^${DURATION}$`, 'a length such as `30s`, `5m`, `5h`, `7d` or `2w`', description)
-const period = (description: string) =>
-  text<PeriodText>(
-    `^(?:${DURATION}|hour|day|week|month)$`,
-    'a length such as `30s`, `5h` or `7d`, or one of `hour`, `day`, `week`, `month`',
-    description,
-  )
-const stateName = (description: string) => text(STATE_NAME, EXPECTS_STATE_NAME, description)
-const dimension = (description: string) => optional(text(DIMENSION, EXPECTS_DIMENSION, description))
-const weekStart = (description: string) =>
-  optional(oneOf(['monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday', 'sunday'], description))
-const anchor = (description: string) => optional(oneOf(['first_use', 'calendar', 'account'], description))
-const featureList = (description: string) =>
-  optional(
-    list(
-      text(FEATURE_PATTERN, 'the name of a feature, or its beginning and `*`', 'A feature, or a pattern.'),
-      256,
-      description,
-    ),
-  )
-
-const ANCHOR =
-  'Where windows begin: `first_use`, `calendar` (the account’s zone) or `account` (its anchor instant).'
-const WEEK = 'The first day of a calendar week; Monday where it is left out.'
-const windowed = (whatPer: string) => ({
-  per: period(whatPer),
-  anchor: anchor(ANCHOR),
-  week_start: weekStart(WEEK),
-})
-
-const quantities = (value: TSchema, description: string, minProperties = 1) =>
-  record(ID, value as ReturnType<typeof price>, EXPECTS_ID, {
-    description,
-    minProperties,
-    maxProperties: BOUNDS.quantities,
-  })
+import {
+  ANCHOR,
+  amount,
+  anchor,
+  BOUNDS,
+  DIMENSION,
+  DURATION,
+  type DurationText,
+  dimension,
+  duration,
+  EXPECTS_DIMENSION,
+  EXPECTS_FEATURE,
+  EXPECTS_ID,
+  EXPECTS_NAME,
+  FEATURE,
+  featureList,
+  ID,
+  list,
+  NAME,
+  oneOf,
+  optional,
+  period,
+  price,
+  quantities,
+  record,
+  stateName,
+  strict,
+  text,
+  WEEK,
+  weekStart,
+  windowed,
+} from './fields.ts'
 
 const RateLineSchema = strict(
   {

@@ -16,6 +16,13 @@ export function policyWarnings(policy: Policy, warn: Complain): void {
         'has no last line without `when`: a use that no line matches is refused, or recorded unpriced',
       )
     }
+    for (const word of ['requests', 'cost']) {
+      if (!priced(policy, [feature.name]).has(word)) continue
+      warn(
+        path,
+        `prices a quantity \`${word}\`: no rate can count it, because \`meter: ${word}\` means something else`,
+      )
+    }
     for (const quantity of Object.keys(feature.defaultEstimate ?? {})) {
       if (!priced(policy, [feature.name]).has(quantity)) {
         warn(
