@@ -3,7 +3,7 @@
  * micro-units of a quantity), instants are milliseconds. `now` never lies before an instant the state has seen; where it
  * does all the same, no time has passed.
  *
- * - `gcra`: the leaky bucket as a meter, equivalent to the generic cell rate algorithm (ITU-T I.371, annex A; ATM Forum,
+ * - `gcra`: the leaky bucket as a meter, equivalent to the generic cell rate algorithm (ITU-T I.371; ATM Forum,
  *   Traffic Management 4.1, section 4.4.2). A level rises by what is admitted and drains `limit` per `perMs`; admitted is
  *   what keeps it within `capacity`. Exact: the level is an integer with a remainder, so that nothing is lost by rounding
  *   however often it is looked at.
@@ -34,7 +34,7 @@ export function rateView(guard: RateGuard, state: RateState | undefined, now: Mi
   if (state === undefined) return { used: 0, available: guard.capacity, resetsAt: null }
   if (guard.algorithm === 'gcra') return gcraView(guard, asGcra(guard, state, now), now)
   if (guard.algorithm === 'sliding') return slidingView(guard, asSliding(guard, state, now), now)
-  return fixedView(guard, asFixed(guard, state, now), now)
+  return fixedView(guard, asFixed(guard, state, now))
 }
 
 /**
@@ -52,7 +52,7 @@ export function rateFreeAt(
   if (guard.algorithm === 'gcra') return gcraFreeAt(guard, asGcra(guard, state, now), amount, now)
   if (guard.algorithm === 'sliding') return slidingFreeAt(guard, asSliding(guard, state, now), amount, now)
   const fixed = asFixed(guard, state, now)
-  return amount <= fixedView(guard, fixed, now).available ? now : fixedEnd(guard, fixed)
+  return amount <= fixedView(guard, fixed).available ? now : fixedEnd(guard, fixed)
 }
 
 /** Counts `amount`, even past the limit: whoever decides has asked `rateView`. Throws `AmountOverflow` beyond safe range. */
@@ -83,7 +83,7 @@ export function rateGiveBack(
   if (state === undefined) return undefined
   if (guard.algorithm === 'gcra') return gcraGiveBack(asGcra(guard, state, now), amount, takenAt)
   if (guard.algorithm === 'sliding')
-    return slidingGiveBack(guard, asSliding(guard, state, now), amount, takenAt)
+    return slidingGiveBack(guard, asSliding(guard, state, now), amount, takenAt, now)
   const fixed = asFixed(guard, state, now)
   const used = windowStart(guard, takenAt) < fixed.startAt ? fixed.used : Math.max(0, fixed.used - amount)
   return used === 0 ? undefined : { startAt: fixed.startAt, used }
@@ -263,7 +263,7 @@ function slidingFreeAt(guard: RateGuard, { log }: SlidingState, amount: number, 
 }
 
 function slidingTake(guard: RateGuard, { log }: SlidingState, amount: number, now: Millis): SlidingState {
-  const next = log.filter(([takenAt]) => takenAt > now - guard.perMs)
+  const next = alive(guard, log, now)
   if (amount > 0) append(next, now, amount)
   return { log: next.length > EXACT_ADMISSIONS ? merged(guard, next) : next }
 }
@@ -289,19 +289,29 @@ function subWindow({ perMs }: RateGuard, at: Millis): number {
   return Math.floor((at * EXACT_ADMISSIONS) / perMs)
 }
 
-/** Merged or not, an admission stands in the first item from its time on, in the same sub-window. */
+/**
+ * Merged or not, an admission stands in the first item from its time on, in the same sub-window. Once its own time has left
+ * the period nothing is given back, since that item may then be another's.
+ */
 function slidingGiveBack(
   guard: RateGuard,
   { log }: SlidingState,
   amount: number,
   takenAt: Millis,
+  now: Millis,
 ): SlidingState | undefined {
-  const found = log.findIndex(([at]) => at >= takenAt)
-  const item = log[found]
-  if (item === undefined || subWindow(guard, item[0]) !== subWindow(guard, takenAt)) return { log }
-  const left = item[1] - amount
-  if (left > 0) return { log: log.with(found, [item[0], left]) }
-  return log.length === 1 ? undefined : { log: log.toSpliced(found, 1) }
+  const next = alive(guard, log, now)
+  const found = takenAt > now - guard.perMs ? next.findIndex(([at]) => at >= takenAt) : -1
+  const item = next[found]
+  if (item !== undefined && subWindow(guard, item[0]) === subWindow(guard, takenAt)) {
+    if (item[1] > amount) next[found] = [item[0], item[1] - amount]
+    else next.splice(found, 1)
+  }
+  return next.length === 0 ? undefined : { log: next }
+}
+
+function alive({ perMs }: RateGuard, log: readonly [Millis, number][], now: Millis): [Millis, number][] {
+  return log.filter(([at]) => at > now - perMs)
 }
 
 function sum({ perMs }: RateGuard, log: readonly [Millis, number][], now: Millis): number {
@@ -319,7 +329,7 @@ function asSliding(guard: RateGuard, state: RateState | undefined, now: Millis):
 
 // --- fixed
 
-function fixedView(guard: RateGuard, state: FixedState, _now: Millis): RateView {
+function fixedView(guard: RateGuard, state: FixedState): RateView {
   const { used } = state
   return {
     used,
