@@ -2,8 +2,9 @@
  * The small pieces of state that change. A cell is plain JSON data under a key inside its account; a store keeps it and
  * never reads it, but for the fields marked *index*. Steps never change a cell they were handed: they copy and replace.
  */
-import type { ChainHead, EntryKind, StoredEntry } from '../ledger/entries.ts'
+
 import type { Books } from '../ledger/books.ts'
+import type { ChainHead, EntryKind, StoredEntry } from '../ledger/entries.ts'
 import type { Grant, Subject } from '../ledger/grants.ts'
 import type { Attributes, Quantities } from '../ledger/price.ts'
 import type { Micros, Millis } from '../units.ts'
@@ -50,6 +51,8 @@ export interface AccountCell {
   readonly anchored: boolean
   metadata: Readonly<Record<string, string>>
   readonly createdAt: Millis
+  /** Hash of what was asked when it was created; empty where its first request made it. */
+  readonly meaning: string
   /** Grows with each change of plan, status, zone, metadata or overrides: the entity tag. */
   revision: number
   /** The latest instant this account has seen: time never runs backwards inside an account. */
@@ -218,7 +221,9 @@ export interface GuardHold {
 export interface Charged {
   readonly usageSeq: number
   readonly seq: number
+  /** What stands charged, after refunds, and what they have given back. */
   cost: Micros
+  refunded: Micros
   /** Covering parts in the order they were drawn; corrections take from the last. */
   parts: Part[]
   guards: GuardHold[]
@@ -228,7 +233,13 @@ export interface Charged {
 export interface GrantCell {
   readonly v: number
   readonly id: string
+  /** Hash of what was asked, so that a repeat is told from a conflict; empty for grants that Sluice issued itself. */
   readonly meaning: string
+  readonly salt: string
+  /** The grant as it was issued. */
+  readonly grant: Grant
+  /** What of it repaid debt at once. */
+  readonly repaid: Micros
   /** Number of the entry that issued it, and of the revocation. */
   readonly seq: number
   readonly revokedSeq?: number

@@ -5,10 +5,11 @@
  * integers of µCU, quantities integers of micro-units, instants milliseconds. Its hash is SHA-256 over the hash before
  * it, a newline, and that text. The hash before an account's first entry is SHA-256 of `sluice:1:<account>`.
  */
-import type { Attributes, Quantities } from './price.ts'
+
+import type { Micros, Millis } from '../units.ts'
 import type { LedgerAccount } from './books.ts'
 import type { Subject } from './grants.ts'
-import type { Micros, Millis } from '../units.ts'
+import type { Attributes, Quantities } from './price.ts'
 
 export const ENTRY_KINDS = ['usage', 'charge', 'balance', 'decision', 'change'] as const
 export type EntryKind = (typeof ENTRY_KINDS)[number]
@@ -109,11 +110,20 @@ export interface ChargeBody {
   readonly returned?: Micros
   /** The charge this one corrects, why, and the caller's id for it. */
   readonly corrects?: number
+  /** With `corrects`: what the use costs in all after this correction. */
+  readonly total?: Micros
   readonly refund?: string
   readonly reason?: string
 }
 export type BalanceReason =
-  | 'issued' | 'charge' | 'refund' | 'expired' | 'revoked' | 'rollover' | 'repaid' | 'summary'
+  | 'issued'
+  | 'charge'
+  | 'refund'
+  | 'expired'
+  | 'revoked'
+  | 'rollover'
+  | 'repaid'
+  | 'summary'
 export interface BalanceBody {
   readonly from: LedgerAccount
   readonly to: LedgerAccount
@@ -127,8 +137,23 @@ export interface ChangeBody {
   readonly detail: Readonly<Record<string, unknown>>
 }
 export const CHANGES = [
-  'account_created', 'plan', 'status', 'zone', 'metadata', 'override', 'grant', 'revoke', 'hold_closed', 'low_balance',
-  'recurrence', 'policy', 'key_created', 'key_revoked', 'erased', 'repair', 'checkpoint',
+  'account_created',
+  'plan',
+  'status',
+  'zone',
+  'metadata',
+  'override',
+  'grant',
+  'revoke',
+  'hold_closed',
+  'low_balance',
+  'recurrence',
+  'policy',
+  'key_created',
+  'key_revoked',
+  'erased',
+  'repair',
+  'checkpoint',
 ] as const
 export type ChangeName = (typeof CHANGES)[number]
 
@@ -144,6 +169,8 @@ export interface PrivatePart {
   readonly salt: string
   readonly subject: Subject
   readonly attributes?: Attributes
+  /** The subjects a grant is limited to. */
+  readonly scope?: Readonly<Record<string, readonly string[]>>
 }
 
 /** The head of a chain that has no entries yet. */

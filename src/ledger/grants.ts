@@ -1,5 +1,5 @@
-import type { Attributes } from './price.ts'
 import type { Micros, Millis } from '../units.ts'
+import type { Attributes } from './price.ts'
 
 export const GRANT_KINDS = ['free', 'promo', 'plan', 'enterprise', 'purchased', 'adjustment'] as const
 export type GrantKind = (typeof GRANT_KINDS)[number]
@@ -26,12 +26,20 @@ export interface Grant {
   ended?: 'expired' | 'revoked'
 }
 
+/** In place of a feature: every grant that is active, whatever its scope. */
+export const EVERY_FEATURE = '*'
+
 /** Whether a grant may pay at this instant for this feature and subject. */
 export function usable(grant: Grant, nowAt: Millis, feature: string, subject: Subject): boolean {
   if (grant.ended !== undefined || nowAt < grant.startsAt) return false
   if (grant.expiresAt !== null && nowAt >= grant.expiresAt) return false
-  if (grant.features !== undefined && !grant.features.some((pattern) => featureMatches(pattern, feature))) return false
-  return grant.subjects === undefined || subjectMatches(grant.subjects, subject)
+  if (
+    feature !== EVERY_FEATURE &&
+    grant.features !== undefined &&
+    !grant.features.some((pattern) => featureMatches(pattern, feature))
+  )
+    return false
+  return feature === EVERY_FEATURE || grant.subjects === undefined || subjectMatches(grant.subjects, subject)
 }
 
 /** `codex.*` matches every feature that begins with `codex.`; `*` matches all. */

@@ -77,7 +77,8 @@ export function costOf(line: RateLine, quantities: Quantities): Micros {
   let sum = fast.fixed
   for (const term of fast.terms) sum += (quantities[term.quantity] ?? 0) * term.numerator
   // Every addend is non-negative, so a safe sum means that each product and each partial sum was exact.
-  if (sum <= Number.MAX_SAFE_INTEGER && fast.denominator <= Number.MAX_SAFE_INTEGER) return Math.ceil(sum / fast.denominator)
+  if (sum <= Number.MAX_SAFE_INTEGER && fast.denominator <= Number.MAX_SAFE_INTEGER)
+    return Math.ceil(sum / fast.denominator)
   let exact = line.fixedNumerator
   for (const term of line.terms) exact += BigInt(quantities[term.quantity] ?? 0) * term.numerator
   return fromBigInt((exact + line.denominator - 1n) / line.denominator)

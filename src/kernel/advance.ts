@@ -1,0 +1,126 @@
+/**
+ * Brings an account to now: holds past their end, grants that start or end, periods that turn, each at its own instant and
+ * in the order of the instants. Every step begins with it.
+ */
+
+import type { Grant } from '../ledger/grants.ts'
+import { price } from '../ledger/price.ts'
+import type { Millis } from '../units.ts'
+import { bookCharge, bookClosing } from './book.ts'
+import type { RequestCell } from './cells.ts'
+import { chargeHold } from './charge.ts'
+import { copyAccount, copyRequest, type Draft } from './draft.ts'
+import { fail } from './faults.ts'
+import { expireGrant, nextRecurrence, recur, repayDebt, startRecurrences } from './grants.ts'
+
+/** How many due holds are fetched at first, and how many when those were not all. */
+const DUE_STEPS = [100, 1_000, 10_000] as const
+
+export function advance(draft: Draft): void {
+  const due = dueHolds(draft)
+  const since = draft.account.lastAt
+  const starting = draft.account.grants.filter(
+    (grant) => grant.startsAt > since && grant.startsAt <= draft.nowAt,
+  )
+  for (;;) {
+    const next = nextEvent(draft, due, starting)
+    if (next === undefined) break
+    next.run()
+  }
+  startRecurrences(draft, draft.nowAt)
+}
+
+interface Event {
+  readonly at: Millis
+  readonly run: () => void
+}
+
+/** The earliest of what is due; at one instant holds close first, then grants start, end, and recur. */
+function nextEvent(draft: Draft, due: RequestCell[], starting: Grant[]): Event | undefined {
+  let next: Event | undefined
+  const offer = (at: Millis, run: () => void): void => {
+    if (at <= draft.nowAt && (next === undefined || at < next.at)) next = { at, run }
+  }
+  const hold = due[0]
+  if (hold !== undefined) offer(hold.expiresAt as Millis, () => expireHold(draft, due.shift() as RequestCell))
+  const start = starting.reduce<Grant | undefined>(
+    (first, grant) => (first !== undefined && first.startsAt <= grant.startsAt ? first : grant),
+    undefined,
+  )
+  if (start !== undefined) {
+    offer(start.startsAt, () => {
+      starting.splice(starting.indexOf(start), 1)
+      repayDebt(draft, start, { at: start.startsAt })
+    })
+  }
+  for (const grant of draft.account.grants) {
+    if (grant.ended !== undefined || grant.expiresAt === null) continue
+    const { expiresAt } = grant
+    offer(expiresAt, () => expireGrant(draft, grant, expiresAt))
+  }
+  const recurrence = nextRecurrence(draft)
+  if (recurrence !== undefined) offer(recurrence.at, () => recur(draft, recurrence.key, recurrence.at))
+  return next
+}
+
+/** The account's holds past their end: all of them, since no request may be refused because of a dead one. */
+function dueHolds(draft: Draft): RequestCell[] {
+  const { account } = draft
+  if (account.dueAt === null || account.dueAt > draft.nowAt) return []
+  for (const limit of DUE_STEPS) {
+    const found = draft.dueHolds(limit)
+    if (found.requests.length === limit && limit !== DUE_STEPS.at(-1)) continue
+    account.dueAt = found.nextAt
+    // The step's own request may have been changed or closed in this draft; its cell there is the one that counts.
+    return found.requests.map(copyRequest)
+  }
+  return []
+}
+
+/** A hold ends by itself: given back, or charged by what was last told of it, as the plan said when it was made. */
+function expireHold(draft: Draft, request: RequestCell): void {
+  const at = request.expiresAt as Millis
+  const hold = request.hold
+  if (hold === undefined) fail('format_newer', `request ${request.id} is open and has no hold`)
+  draft.keep(request)
+  request.exitBy = 'expiry'
+  const charged = hold.onExpiry === 'charge'
+  const cost = !charged ? 0 : (request.progress?.costMicros ?? hold.granted)
+  const quantities = !charged
+    ? {}
+    : request.progress === undefined
+      ? hold.estimate
+      : request.progress.quantities
+  const spending = chargeHold(
+    draft,
+    request,
+    { feature: request.feature, subject: request.subject, cost, quantities },
+    at,
+  )
+  request.returned = spending.returned
+  request.state = charged ? 'expired_charged' : 'expired_released'
+  if (!charged) return bookClosing(draft, request, spending, 'expired', at)
+  const card = draft.env.policy.at(request.policyVersion)?.features.get(request.feature)?.card
+  const priced =
+    quantities === undefined || card === undefined ? undefined : price(card, request.attributes, quantities)
+  bookCharge(draft, request, spending, {
+    op: 'expiry',
+    cost,
+    quantities: quantities ?? {},
+    at,
+    line: priced?.costMicros === cost ? priced.line : undefined,
+    stated: priced?.costMicros !== cost,
+    unpriced: priced?.unpriced ?? [],
+  })
+}
+
+/** The account as it would stand at a later instant, if nothing else happened: a draft that writes nothing. */
+export function lookAhead(draft: Draft, at: Millis): Draft {
+  const account = copyAccount({ ...draft.account, lastAt: draft.nowAt, dueAt: null })
+  const ahead = draft.ahead(account, at)
+  const since = draft.nowAt
+  const starting = account.grants.filter((grant) => grant.startsAt > since && grant.startsAt <= at)
+  for (let next = nextEvent(ahead, [], starting); next !== undefined; next = nextEvent(ahead, [], starting))
+    next.run()
+  return ahead
+}

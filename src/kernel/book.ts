@@ -1,0 +1,93 @@
+/** The three records of a charge, in their order: usage, charge, balances. And the closing of a hold that charged nothing. */
+import type { UsageBody } from '../ledger/entries.ts'
+import type { Quantities } from '../ledger/price.ts'
+import type { Micros, Millis } from '../units.ts'
+import type { RequestCell } from './cells.ts'
+import { type Spending, splitOf } from './charge.ts'
+import type { Draft } from './draft.ts'
+
+export interface Bill {
+  readonly op: UsageBody['op']
+  readonly cost: Micros
+  readonly quantities: Quantities
+  readonly line: number | undefined
+  /** The caller told the cost itself. */
+  readonly stated: boolean
+  readonly unpriced: readonly string[]
+  /** When it took effect; for reports. */
+  readonly at?: Millis | undefined
+  readonly endpoint?: string | undefined
+  readonly startedAt?: Millis | undefined
+  readonly durationMs?: Millis | undefined
+  /** The charge this one corrects: then `cost` is the whole, and `spending` the difference. */
+  readonly corrects?: { readonly seq: number; readonly difference: Micros } | undefined
+}
+
+/** Writes usage, charge and balance entries, and notes the charge in the request's cell. */
+export function bookCharge(draft: Draft, request: RequestCell, spending: Spending, bill: Bill): void {
+  const story = { request: request.id, ...(bill.at === undefined ? {} : { at: bill.at }) }
+  const usageSeq = draft.append(
+    'usage',
+    {
+      op: bill.op,
+      feature: request.feature,
+      ...(bill.endpoint === undefined ? {} : { endpoint: bill.endpoint }),
+      quantities: bill.quantities,
+      ...(bill.startedAt === undefined ? {} : { started_at: bill.startedAt }),
+      ...(bill.durationMs === undefined ? {} : { duration_ms: bill.durationMs }),
+    },
+    {
+      ...story,
+      previous: request.seqs.last,
+      person: { subject: request.subject, attributes: request.attributes },
+    },
+  )
+  const seq = draft.append(
+    'charge',
+    {
+      usage: usageSeq,
+      policy: request.policyVersion,
+      ...(bill.line === undefined ? {} : { line: bill.line }),
+      ...(bill.stated ? { stated: true as const } : {}),
+      ...(bill.unpriced.length === 0 ? {} : { unpriced: bill.unpriced }),
+      cost: bill.corrects?.difference ?? bill.cost,
+      cover: splitOf(spending.parts),
+      windows: spending.windows,
+      ...(spending.returned === 0 ? {} : { returned: spending.returned }),
+      ...(bill.corrects === undefined ? {} : { corrects: bill.corrects.seq, total: bill.cost }),
+    },
+    { ...story, previous: usageSeq },
+  )
+  draft.book(spending.moves, { ...story, previous: seq, charge: seq })
+  request.seqs.last = seq
+  // A correction upwards adds to what stands; one downwards has already been taken from it.
+  const before = bill.corrects === undefined ? undefined : request.charge
+  const added = spending.parts.filter((part) => part.amount > 0)
+  request.charge = {
+    usageSeq,
+    seq,
+    cost: before === undefined ? bill.cost : before.cost + Math.max(0, bill.corrects?.difference ?? 0),
+    refunded: before?.refunded ?? 0,
+    parts: [...(before?.parts ?? []), ...added],
+    guards: [...(before?.guards ?? []), ...spending.guards],
+  }
+}
+
+/** A hold that closed without a charge: an entry says so, and how much went back. */
+export function bookClosing(
+  draft: Draft,
+  request: RequestCell,
+  spending: Spending,
+  cause: 'released' | 'expired',
+  at: Millis,
+  reason?: string,
+): void {
+  const links = { at, request: request.id, previous: request.seqs.last }
+  const seq = draft.change(
+    'hold_closed',
+    { cause, returned: spending.returned, ...(reason === undefined ? {} : { reason }) },
+    links,
+  )
+  draft.book(spending.moves, { at, request: request.id, previous: seq })
+  request.seqs.last = seq
+}

@@ -1,0 +1,354 @@
+/**
+ * What was used is charged: within a hold to the hold's own sources in its own order, beyond it down the waterfall in force,
+ * and what nothing covers is absorbed up to the plan's bound and owed beyond it. Corrections restore the last source first.
+ */
+import { assert, present } from '../assert.ts'
+import { owed } from '../ledger/books.ts'
+import type { BalanceReason, Split, WindowMove } from '../ledger/entries.ts'
+import type { Grant, Subject } from '../ledger/grants.ts'
+import type { Quantities } from '../ledger/price.ts'
+import { add, type Micros, type Millis } from '../units.ts'
+import type { GuardHold, Hold, Part, RequestCell } from './cells.ts'
+import { addToInstance, addToWindow, removeHoldEnd } from './counters.ts'
+import { coverage, effectiveRate, metered } from './decide.ts'
+import type { Draft, Move } from './draft.ts'
+import { issueGrant } from './grants.ts'
+import { ruleOf, subjectCells } from './hold.ts'
+import { ABSORB, type Plan, type RateGuard } from './plan.ts'
+import { rateGiveBack, rateTake } from './rates.ts'
+import { windowAt } from './windows.ts'
+
+/** What a charge did, gathered until its entries are written. */
+export interface Spending {
+  readonly parts: Part[]
+  readonly windows: WindowMove[]
+  readonly moves: Move[]
+  /** Budgets as they were charged, so that a refund finds them. */
+  readonly guards: GuardHold[]
+  /** Given back from the hold to its sources. */
+  returned: Micros
+}
+
+export const noSpending = (): Spending => ({ parts: [], windows: [], moves: [], guards: [], returned: 0 })
+
+export interface Use {
+  readonly feature: string
+  readonly subject: Subject
+  readonly cost: Micros
+  /** Undefined where only a cost was told: then quantity meters stay as they were estimated. */
+  readonly quantities: Quantities | undefined
+}
+
+/** Closes the request's hold at an instant and charges what was used, however much it is. */
+export function chargeHold(draft: Draft, request: RequestCell, use: Use, at: Millis): Spending {
+  const hold = present(request.hold, 'an open request has a hold')
+  const spending = noSpending()
+  let left = use.cost
+  for (const part of hold.parts) {
+    const taken = Math.min(left, part.amount)
+    left -= taken
+    settlePart(draft, use.subject, part, taken, spending)
+  }
+  for (const part of hold.parts.toReversed()) endReturned(draft, part, spending)
+  spending.returned = add(hold.granted, -Math.min(hold.granted, use.cost))
+  settleGuards(draft, request, hold, use, at, spending)
+  chargeBeyond(draft, use, left, at, spending)
+  delete request.hold
+  request.expiresAt = null
+  draft.account.openHolds -= 1
+  return spending
+}
+
+/** Charges what was never held: all guards count it, none refuses it. */
+export function chargeUnheld(draft: Draft, use: Use, at: Millis): Spending {
+  const spending = noSpending()
+  const { plan } = draft
+  for (const guard of plan?.guards ?? []) {
+    if (guard.kind !== 'rate' || !counts(guard, use)) continue
+    countRate(draft, guard, use.subject, metered(guard, use.cost, use.quantities), at)
+  }
+  chargeBeyond(draft, use, use.cost, at, spending)
+  return spending
+}
+
+/** Charges an amount beyond what was held: budgets count it, the waterfall pays what it can, the rest is the shortfall. */
+export function chargeBeyond(draft: Draft, use: Use, amount: Micros, at: Millis, spending: Spending): void {
+  if (amount === 0) return
+  const { plan } = draft
+  let left = amount
+  if (plan !== undefined) {
+    countBudgets(draft, plan, use, amount, at, spending)
+    const question = {
+      nowAt: at,
+      plan,
+      feature: use.feature,
+      subject: use.subject,
+      account: draft.account,
+      subjects: subjectCells(draft, plan, use.subject),
+      cost: amount,
+      floor: undefined,
+      quantities: undefined,
+      line: undefined,
+      least: undefined,
+      base: undefined,
+    }
+    const covered = coverage(question)
+    for (const part of covered.parts) spendPart(draft, plan, use.subject, part, at, spending)
+    left = absorb(draft, plan, covered.left, at, spending)
+  }
+  if (left === 0) return
+  spending.parts.push({ source: 'debt', amount: left })
+  spending.moves.push(draft.move('debt', 'charged', left, 'charge'))
+}
+
+// --- within the hold
+
+function settlePart(draft: Draft, subject: Subject, part: Part, taken: Micros, spending: Spending): void {
+  if (taken > 0) spending.parts.push({ ...part, amount: taken })
+  const grant = grantOf(draft, part.source)
+  if (grant !== undefined) {
+    grant.held = add(grant.held, -part.amount)
+    assert(grant.held >= 0, `grant ${grant.id} would hold less than nothing`)
+    if (taken > 0) spending.moves.push(draft.move(`grant:${grant.id}`, 'charged', taken, 'charge'))
+    return
+  }
+  const counters = draft.counters(part.by, subject)
+  for (const ref of part.windows ?? []) {
+    addToInstance(counters, ref, taken, -part.amount)
+    if (taken > 0) spending.windows.push([ref[0], part.by ?? null, ref[1], taken])
+  }
+  if (part.source === 'overage' && taken > 0)
+    spending.moves.push(draft.move('overage', 'charged', taken, 'charge'))
+}
+
+/** What returns to a grant that has ended meanwhile ends with it at once. */
+function endReturned(draft: Draft, part: Part, spending: Spending): void {
+  const grant = grantOf(draft, part.source)
+  if (grant?.ended === undefined) return
+  const loose = grant.remaining - grant.held
+  if (loose > 0) spending.moves.push(draft.move(`grant:${grant.id}`, grant.ended, loose, grant.ended))
+}
+
+function grantOf(draft: Draft, source: string): Grant | undefined {
+  if (!source.startsWith('grant:')) return undefined
+  return present(draft.liveGrant(source.slice('grant:'.length)), `${source} is held and not live`)
+}
+
+function settleGuards(
+  draft: Draft,
+  request: RequestCell,
+  hold: Hold,
+  use: Use,
+  at: Millis,
+  spending: Spending,
+): void {
+  let budgeted = false
+  for (const held of hold.guards) {
+    const counters = draft.counters(held.by, use.subject)
+    if (held.kind === 'concurrency')
+      removeHoldEnd(counters, held.name, present(request.expiresAt, 'an open request has an end'))
+    if (held.kind === 'rate') settleRate(draft, held, use, at)
+    if (held.kind === 'budget') budgeted = true
+  }
+  if (!budgeted) return
+  // A budget that was extended over two of its windows was filled in that order, and is charged in it.
+  const left = new Map<string, Micros>()
+  for (const held of hold.guards) {
+    if (held.kind !== 'budget') continue
+    const taken = Math.min(left.get(held.name) ?? use.cost, held.amount)
+    left.set(held.name, (left.get(held.name) ?? use.cost) - taken)
+    addToInstance(draft.counters(held.by, use.subject), [held.name, held.at], taken, -held.amount)
+    if (taken === 0) continue
+    spending.guards.push({ ...held, amount: taken })
+    spending.windows.push([held.name, held.by ?? null, held.at, taken])
+  }
+}
+
+/** The estimate that a rate counted at admission becomes what was really used. */
+function settleRate(draft: Draft, held: GuardHold, use: Use, at: Millis): void {
+  const guard = draft.plan?.guards.find((other) => other.name === held.name)
+  if (guard?.kind !== 'rate' || guard.by !== held.by || guard.meter.kind === 'requests') return
+  if (guard.meter.kind === 'quantity' && use.quantities === undefined) return
+  const actual = metered(guard, use.cost, use.quantities)
+  if (actual > held.amount) return countRate(draft, guard, use.subject, actual - held.amount, at)
+  if (actual === held.amount) return
+  const counters = draft.counters(held.by, use.subject)
+  const effective = effectiveRate(guard, rateQuestion(draft, guard, use.subject, at))
+  const next = rateGiveBack(effective, counters.rates[guard.name], held.amount - actual, held.at, at)
+  if (next === undefined) delete counters.rates[guard.name]
+  else counters.rates[guard.name] = next
+}
+
+// --- beyond the hold
+
+function countRate(draft: Draft, guard: RateGuard, subject: Subject, amount: number, at: Millis): void {
+  if (amount === 0) return
+  const counters = draft.counters(guard.by, subject)
+  const effective = effectiveRate(guard, rateQuestion(draft, guard, subject, at))
+  counters.rates[guard.name] = rateTake(effective, counters.rates[guard.name], amount, at)
+}
+
+function rateQuestion(draft: Draft, guard: RateGuard, subject: Subject, nowAt: Millis) {
+  const subjects =
+    guard.by === undefined ? {} : { [guard.by]: draft.subject(guard.by, subject[guard.by] as string) }
+  return { nowAt, account: draft.account, subjects }
+}
+
+function counts(guard: Plan['guards'][number], use: Use): boolean {
+  if (guard.features !== undefined && !guard.features.has(use.feature)) return false
+  return guard.by === undefined || use.subject[guard.by] !== undefined
+}
+
+function countBudgets(
+  draft: Draft,
+  plan: Plan,
+  use: Use,
+  amount: Micros,
+  at: Millis,
+  spending: Spending,
+): void {
+  for (const guard of plan.guards) {
+    if (guard.kind !== 'budget' || !counts(guard, use)) continue
+    const counters = draft.counters(guard.by, use.subject)
+    const window = addToWindow(counters, guard.name, guard.rule, at, draft.account, { used: amount })
+    const base = { kind: 'budget', name: guard.name, amount, at: window.startAt } as const
+    spending.guards.push(guard.by === undefined ? base : { ...base, by: guard.by })
+    spending.windows.push([guard.name, guard.by ?? null, window.startAt, amount])
+  }
+}
+
+function spendPart(
+  draft: Draft,
+  plan: Plan,
+  subject: Subject,
+  part: Part,
+  at: Millis,
+  spending: Spending,
+): void {
+  spending.parts.push(part)
+  if (part.source.startsWith('grant:')) {
+    spending.moves.push(draft.move(part.source as `grant:${string}`, 'charged', part.amount, 'charge'))
+    return
+  }
+  const counters = draft.counters(part.by, subject)
+  for (const [key, startAt] of part.windows ?? []) {
+    addToWindow(counters, key, ruleOf(plan, key), at, draft.account, { used: part.amount })
+    spending.windows.push([key, part.by ?? null, startAt, part.amount])
+  }
+  if (part.source === 'overage') spending.moves.push(draft.move('overage', 'charged', part.amount, 'charge'))
+}
+
+/** The house bears a shortfall up to the plan's bound; answers what is left of it. */
+function absorb(draft: Draft, plan: Plan, shortfall: Micros, at: Millis, spending: Spending): Micros {
+  if (shortfall === 0 || plan.shortfall === undefined) return shortfall
+  const { absorbMicros, rule } = plan.shortfall
+  const { counters } = draft.account
+  const window = windowAt(counters.windows[ABSORB], rule, at, draft.account)
+  const taken = Math.min(shortfall, Math.max(0, absorbMicros - window.used))
+  if (taken === 0) return shortfall
+  addToWindow(counters, ABSORB, rule, at, draft.account, { used: taken })
+  spending.parts.push({ source: 'absorbed', amount: taken, windows: [[ABSORB, window.startAt]] })
+  spending.windows.push([ABSORB, null, window.startAt, taken])
+  spending.moves.push(draft.move('absorbed', 'charged', taken, 'charge'))
+  return shortfall - taken
+}
+
+// --- corrections
+
+/** Gives back an amount of what was charged, the last source first. Answers the negative parts, in the order restored. */
+export function restore(draft: Draft, request: RequestCell, amount: Micros, creditId: string): Spending {
+  const charge = present(request.charge, 'only a charged request can be corrected')
+  assert(amount <= charge.cost, `${amount} is more than was charged`)
+  const spending = noSpending()
+  let left = amount
+  const kept: Part[] = []
+  for (const part of charge.parts.toReversed()) {
+    const back = Math.min(left, part.amount)
+    left -= back
+    if (back < part.amount) kept.unshift({ ...part, amount: part.amount - back })
+    if (back > 0) restorePart(draft, request.subject, part, back, creditId, spending)
+  }
+  const guards = restoreBudgets(draft, request, amount, spending)
+  request.charge = { ...charge, cost: charge.cost - amount, parts: kept, guards }
+  return spending
+}
+
+function restorePart(
+  draft: Draft,
+  subject: Subject,
+  part: Part,
+  back: Micros,
+  creditId: string,
+  spending: Spending,
+): void {
+  spending.parts.push({ ...part, amount: -back })
+  if (part.source.startsWith('grant:'))
+    return restoreGrant(draft, part.source.slice('grant:'.length), back, spending)
+  if (part.source === 'debt') return restoreDebt(draft, back, creditId, spending)
+  restoreWindows(draft, subject, part, back, spending)
+  if (part.source === 'overage' || part.source === 'absorbed') {
+    spending.moves.push(draft.move('charged', part.source, back, 'refund'))
+  }
+}
+
+function restoreWindows(draft: Draft, subject: Subject, part: Part, back: Micros, spending: Spending): void {
+  const counters = draft.counters(part.by, subject)
+  for (const ref of part.windows ?? []) {
+    addToInstance(counters, ref, -back, 0)
+    spending.windows.push([ref[0], part.by ?? null, ref[1], -back])
+  }
+}
+
+/** A grant gets it back, also one that had been used up and left the cell; one that has ended lets it go at once. */
+function restoreGrant(draft: Draft, id: string, back: Micros, spending: Spending): void {
+  const grant = draft.liveGrant(id) ?? revive(draft, id)
+  spending.moves.push(draft.move('charged', `grant:${id}`, back, 'refund'))
+  if (grant.ended !== undefined)
+    spending.moves.push(draft.move(`grant:${id}`, grant.ended, back, grant.ended))
+}
+
+function revive(draft: Draft, id: string): Grant {
+  const cell = present(draft.grantCell(id), `grant ${id} was issued`)
+  const grant: Grant = { ...cell.grant, remaining: 0, held: 0 }
+  if (cell.revokedSeq !== undefined) grant.ended = 'revoked'
+  else if (grant.expiresAt !== null && grant.expiresAt <= draft.nowAt) grant.ended = 'expired'
+  draft.account.grants.push(grant)
+  return grant
+}
+
+/** Debt that is still owed is forgiven; what a grant has repaid meanwhile comes back as a grant of its own. */
+function restoreDebt(draft: Draft, back: Micros, creditId: string, spending: Spending): void {
+  const forgiven = Math.min(back, owed(draft.account.books))
+  if (forgiven > 0) spending.moves.push(draft.move('charged', 'debt', forgiven, 'refund'))
+  if (forgiven === back) return
+  const terms = {
+    id: creditId,
+    kind: 'adjustment',
+    amount: back - forgiven,
+    startsAt: draft.nowAt,
+    expiresAt: null,
+  } as const
+  issueGrant(draft, terms, { from: null, reason: 'debt already repaid' })
+  spending.moves.push(draft.move('charged', `grant:${creditId}`, back - forgiven, 'refund'))
+}
+
+function restoreBudgets(draft: Draft, request: RequestCell, amount: Micros, spending: Spending): GuardHold[] {
+  const kept: GuardHold[] = []
+  const left = new Map<string, Micros>()
+  for (const guard of present(request.charge, 'charged').guards.toReversed()) {
+    const open = left.get(guard.name) ?? amount
+    const back = Math.min(open, guard.amount)
+    left.set(guard.name, open - back)
+    if (back < guard.amount) kept.unshift({ ...guard, amount: guard.amount - back })
+    if (back === 0) continue
+    addToInstance(draft.counters(guard.by, request.subject), [guard.name, guard.at], -back, 0)
+    spending.windows.push([guard.name, guard.by ?? null, guard.at, -back])
+  }
+  return kept
+}
+
+export const splitOf = (parts: readonly Part[]): Split =>
+  parts.map((part) => [part.source, part.amount] as const)
+export const sumOf = (parts: readonly Part[], source: string): Micros =>
+  parts.reduce((sum, part) => (part.source === source ? add(sum, part.amount) : sum), 0)
+export type { BalanceReason }

@@ -1,0 +1,106 @@
+/** How the states of windows, rates and concurrency change inside their cell. States are replaced, never changed. */
+import { assert } from '../assert.ts'
+import { add, type Micros, type Millis } from '../units.ts'
+import type { Counters, WindowRef, WindowState } from './cells.ts'
+import { ABSORB, type Guard, OVERAGE, type Plan, type WindowRule } from './plan.ts'
+import { type Frame, windowAt } from './windows.ts'
+
+/** What a plan keeps state for, looked up by name. */
+export interface PlanNames {
+  readonly rules: ReadonlyMap<string, WindowRule>
+  readonly guards: ReadonlyMap<string, Guard>
+  /** Dimensions that some guard, allowance or bound counts by. */
+  readonly dimensions: readonly string[]
+}
+const names = new WeakMap<Plan, PlanNames>()
+
+export function namesOf(plan: Plan): PlanNames {
+  const known = names.get(plan)
+  if (known !== undefined) return known
+  const rules = new Map<string, WindowRule>()
+  const guards = new Map<string, Guard>()
+  const dimensions = new Set(plan.subjects.map((bound) => bound.dimension))
+  for (const guard of plan.guards) {
+    guards.set(guard.name, guard)
+    if (guard.kind === 'budget') rules.set(guard.name, guard.rule)
+    if (guard.by !== undefined) dimensions.add(guard.by)
+  }
+  for (const source of plan.waterfall) {
+    if (source.kind === 'overage') rules.set(OVERAGE, source.rule)
+    if (source.kind !== 'allowance') continue
+    for (const window of source.windows) rules.set(window.key, window.rule)
+    if (source.by !== undefined) dimensions.add(source.by)
+  }
+  if (plan.shortfall !== undefined) rules.set(ABSORB, plan.shortfall.rule)
+  const made = { rules, guards, dimensions: [...dimensions] }
+  names.set(plan, made)
+  return made
+}
+
+/** Adds to the window in force at an instant, opening it where none is; answers the instance it stands in. */
+export function addToWindow(
+  counters: Counters,
+  key: string,
+  rule: WindowRule,
+  atMs: Millis,
+  frame: Frame,
+  delta: { readonly used?: Micros; readonly held?: Micros },
+): WindowState {
+  const window = windowAt(counters.windows[key], rule, atMs, frame)
+  return putWindow(counters, key, window, delta.used ?? 0, delta.held ?? 0)
+}
+
+/** Adds to one instance of a window, where it still stands; an instance that has been replaced needs nothing. */
+export function addToInstance(
+  counters: Counters,
+  [key, startAt]: WindowRef,
+  used: Micros,
+  held: Micros,
+): void {
+  const window = counters.windows[key]
+  if (window !== undefined && window.startAt === startAt) putWindow(counters, key, window, used, held)
+}
+
+function putWindow(
+  counters: Counters,
+  key: string,
+  window: WindowState,
+  used: Micros,
+  held: Micros,
+): WindowState {
+  const next = {
+    startAt: window.startAt,
+    endAt: window.endAt,
+    used: add(window.used, used),
+    held: add(window.held, held),
+  }
+  assert(next.used >= 0 && next.held >= 0, `window ${key} would count below zero`)
+  counters.windows[key] = next
+  return next
+}
+
+export function addHoldEnd(counters: Counters, guard: string, endAt: Millis): void {
+  const ends = [...(counters.concurrency[guard] ?? []), endAt]
+  counters.concurrency[guard] = ends.sort((a, b) => a - b)
+}
+
+export function removeHoldEnd(counters: Counters, guard: string, endAt: Millis): void {
+  const ends = counters.concurrency[guard] ?? []
+  const place = ends.indexOf(endAt)
+  assert(place >= 0, `guard ${guard} does not know a hold that ends at ${endAt}`)
+  counters.concurrency[guard] = ends.toSpliced(place, 1)
+}
+
+/** Drops windows that have ended, and state under names the plan no longer has once nothing is held there. */
+export function pruneCounters(counters: Counters, plan: Plan | undefined, nowAt: Millis): void {
+  const known = plan === undefined ? undefined : namesOf(plan)
+  for (const key in counters.windows) {
+    const window = counters.windows[key] as WindowState
+    const removed = known !== undefined && !known.rules.has(key) && window.held === 0
+    if (window.endAt <= nowAt || removed) delete counters.windows[key]
+  }
+  for (const name in counters.concurrency)
+    if (counters.concurrency[name]?.length === 0) delete counters.concurrency[name]
+  if (known === undefined) return
+  for (const name in counters.rates) if (known.guards.get(name)?.kind !== 'rate') delete counters.rates[name]
+}

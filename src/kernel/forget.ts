@@ -1,0 +1,103 @@
+/** Subjects that are idle leave the cells; a person who is to be forgotten leaves the entries, too, and the chain stays whole. */
+
+import { advance } from './advance.ts'
+import type { Cells, Part, RequestCell, SubjectCell } from './cells.ts'
+import { namesOf, pruneCounters } from './counters.ts'
+import { inForce } from './decide.ts'
+import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
+import { fail, type Reply } from './faults.ts'
+import { rateIsIdle } from './rates.ts'
+
+export interface SubjectName {
+  readonly dimension: string
+  readonly value: string
+}
+
+/** Deletes those of these subjects' cells in which nothing counts any more; that also frees their place under a bound. */
+export function dropIdleSubjects(
+  cells: Cells,
+  env: StepEnv,
+  context: Context,
+  id: string,
+  subjects: readonly SubjectName[],
+): StepOutcome<Reply<{ readonly dropped: number }>> {
+  return onAccount(cells, env, context, id, (draft) => {
+    advance(draft)
+    const idle = subjects.filter(
+      ({ dimension, value }) =>
+        draft.subjectExists(dimension, value) && isIdle(draft, draft.subject(dimension, value)),
+    )
+    for (const { dimension, value } of idle) draft.dropSubject(dimension, value)
+    return { result: { dropped: idle.length }, keep: idle.length > 0 }
+  })
+}
+
+function isIdle(draft: Draft, cell: SubjectCell): boolean {
+  const { counters } = cell
+  pruneCounters(counters, draft.plan, draft.nowAt)
+  if (Object.keys(counters.windows).length > 0 || Object.keys(counters.concurrency).length > 0) return false
+  if (Object.values(cell.overrides).some((override) => inForce(override, draft.nowAt))) return false
+  const guards = draft.plan === undefined ? undefined : namesOf(draft.plan).guards
+  return Object.entries(counters.rates).every(([name, state]) => {
+    const guard = guards?.get(name)
+    return guard?.kind !== 'rate' || rateIsIdle(guard, state, draft.nowAt)
+  })
+}
+
+export interface EraseOp extends SubjectName {
+  readonly account: string
+  /** Entries and requests that name the person, as found. */
+  readonly seqs: readonly number[]
+  readonly requestIds: readonly string[]
+}
+
+/** Removes a person from entries, closed requests and cells. What is still open must be ended first. */
+export function eraseSubject(
+  cells: Cells,
+  env: StepEnv,
+  context: Context,
+  op: EraseOp,
+): StepOutcome<Reply<{ readonly entries: number }>> {
+  return onAccount(cells, env, context, op.account, (draft) => {
+    advance(draft)
+    for (const id of op.requestIds) {
+      const request = draft.request(id)
+      if (request !== null) draft.keep(withoutPerson(request))
+    }
+    draft.dropSubject(op.dimension, op.value)
+    draft.erased = [...op.seqs]
+    draft.change('erased', {
+      dimension: op.dimension,
+      entries: op.seqs.length,
+      requests: op.requestIds.length,
+    })
+    return { result: { entries: op.seqs.length }, keep: true }
+  })
+}
+
+function withoutPerson(known: RequestCell): RequestCell {
+  if (known.state === 'open') {
+    fail('conflict', `request ${known.id} of this subject is still open`, {
+      path: '/subject',
+      remedy: 'settle or release it, or wait for its end',
+    })
+  }
+  const request = copyRequest(known)
+  request.subject = {}
+  request.attributes = {}
+  request.salt = ''
+  request.meanings = {}
+  if (request.charge !== undefined) {
+    request.charge = {
+      ...request.charge,
+      // The person's own counters are gone, and with them what a refund could give back to.
+      parts: request.charge.parts.map(withoutWindows),
+      guards: request.charge.guards.filter((guard) => guard.by === undefined),
+    }
+  }
+  return request
+}
+
+function withoutWindows(part: Part): Part {
+  return part.by === undefined ? part : { source: part.source, amount: part.amount }
+}

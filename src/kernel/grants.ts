@@ -1,0 +1,235 @@
+/** Credits come in, run over, run out and are taken back. */
+import { assert } from '../assert.ts'
+import { owed, post } from '../ledger/books.ts'
+import type { Grant } from '../ledger/grants.ts'
+import { DEFAULT_PRIORITY } from '../ledger/grants.ts'
+import type { Micros, Millis } from '../units.ts'
+import { CELL_FORMAT } from './cells.ts'
+import { type Draft, type EntryLinks, MAX_LIVE_GRANTS } from './draft.ts'
+import { fail } from './faults.ts'
+import type { RecurringGrant } from './plan.ts'
+import { boundsAt } from './windows.ts'
+
+export interface GrantTerms {
+  readonly id: string
+  readonly kind: Grant['kind']
+  readonly amount: Micros
+  readonly priority?: number
+  readonly startsAt: Millis
+  readonly expiresAt: Millis | null
+  readonly features?: readonly string[] | undefined
+  readonly subjects?: Readonly<Record<string, readonly string[]>> | undefined
+}
+
+export interface Issue {
+  readonly links?: EntryLinks
+  readonly meaning?: string
+  readonly reason?: string | undefined
+  /** Where its amount comes from: new, or what another grant left, or a correction. */
+  readonly from: 'issued' | `grant:${string}` | null
+}
+
+/** Opens a grant and fills it; where it has no scope and the account owes, it repays first. Answers what it repaid. */
+export function issueGrant(
+  draft: Draft,
+  terms: GrantTerms,
+  issue: Issue,
+): { readonly seq: number; readonly repaid: Micros } {
+  const { features, subjects, ...plain } = terms
+  const grant: Grant = {
+    ...plain,
+    priority: terms.priority ?? DEFAULT_PRIORITY,
+    remaining: 0,
+    held: 0,
+    ...(features === undefined ? {} : { features }),
+    ...(subjects === undefined ? {} : { subjects }),
+  }
+  draft.account.grants.push(grant)
+  const detail = {
+    id: grant.id,
+    kind: grant.kind,
+    amount: grant.amount,
+    priority: grant.priority,
+    starts_at: grant.startsAt,
+    expires_at: grant.expiresAt,
+    features,
+    reason: issue.reason,
+  }
+  const person = subjects === undefined ? {} : { person: { subject: {}, scope: subjects } }
+  const seq = draft.change('grant', detail, { ...issue.links, ...person })
+  const links = { ...issue.links, previous: seq }
+  if (issue.from !== null) {
+    draft.transfer(
+      issue.from,
+      `grant:${grant.id}`,
+      grant.amount,
+      issue.from === 'issued' ? 'issued' : 'rollover',
+      links,
+    )
+  }
+  const repaid = grant.startsAt <= (issue.links?.at ?? draft.nowAt) ? repayDebt(draft, grant, links) : 0
+  draft.keepGrantCell({
+    v: CELL_FORMAT,
+    id: grant.id,
+    meaning: issue.meaning ?? '',
+    salt: draft.context.salt,
+    grant: { ...grant, remaining: grant.amount, held: 0 },
+    repaid,
+    seq,
+  })
+  return { seq, repaid }
+}
+
+/** Refuses a grant beyond the bound on live ones. */
+export function requireRoomForGrant(draft: Draft): void {
+  if (draft.account.grants.length < MAX_LIVE_GRANTS) return
+  fail('too_many', `account ${draft.account.id} has ${MAX_LIVE_GRANTS} live grants`, {
+    path: '/id',
+    remedy: 'revoke grants that are no longer needed, or issue fewer and larger ones',
+  })
+}
+
+/** A grant without scope repays what the account owes before it pays for anything else. */
+export function repayDebt(draft: Draft, grant: Grant, links: EntryLinks): Micros {
+  if (grant.features !== undefined || grant.subjects !== undefined || grant.ended !== undefined) return 0
+  const repaid = Math.min(owed(draft.account.books), grant.remaining - grant.held)
+  draft.transfer(`grant:${grant.id}`, 'debt', repaid, 'repaid', links)
+  return repaid
+}
+
+/** What is left of a grant is taken away, for good; what is held from it follows at the hold's exit. */
+export function endGrant(draft: Draft, grant: Grant, how: 'expired' | 'revoked', links: EntryLinks): Micros {
+  const loose = grant.remaining - grant.held
+  draft.transfer(`grant:${grant.id}`, how, loose, how, links)
+  grant.ended = how
+  return loose
+}
+
+/** The first grants of a plan, at the account's beginning or at a change of plan or policy. */
+export function startRecurrences(draft: Draft, at: Millis): void {
+  const { account, plan } = draft
+  if (plan === undefined) return
+  for (const name of Object.keys(account.recurrences)) {
+    const [planName] = name.split('/', 1)
+    if (planName !== plan.name || !plan.grants.some((grant) => recurrenceKey(plan.name, grant) === name)) {
+      delete account.recurrences[name]
+    }
+  }
+  for (const grant of plan.grants) {
+    const key = recurrenceKey(plan.name, grant)
+    if (account.recurrences[key] === undefined) issueRecurring(draft, key, grant, at)
+  }
+}
+
+const recurrenceKey = (plan: string, grant: RecurringGrant): string => `${plan}/${grant.name}`
+
+/** Issues the grant of the period that an instant lies in. */
+function issueRecurring(draft: Draft, key: string, recurring: RecurringGrant, at: Millis): void {
+  const { account } = draft
+  const endAt = recurring.every === undefined ? null : boundsAt(recurring.every, at, account).endAt
+  const id = nextGrantId(draft)
+  account.recurrences[key] = { grantId: id, nextAt: endAt }
+  issueGrant(
+    draft,
+    {
+      id,
+      kind: recurring.kind,
+      amount: recurring.amount,
+      priority: recurring.priority,
+      startsAt: at,
+      expiresAt: endAt,
+      features: recurring.features,
+    },
+    { links: { at }, from: 'issued' },
+  )
+}
+
+/** Ids that Sluice gives begin with `plan:`; callers may not use them. */
+export const OWN_GRANT_PREFIX = 'plan:'
+function nextGrantId(draft: Draft): string {
+  draft.account.issuedCount += 1
+  return `${OWN_GRANT_PREFIX}${draft.account.issuedCount}`
+}
+
+/** The recurrence whose next grant is due first, if one is by now. */
+export function nextRecurrence(draft: Draft): { readonly key: string; readonly at: Millis } | undefined {
+  let next: { key: string; at: Millis } | undefined
+  for (const [key, { nextAt }] of Object.entries(draft.account.recurrences)) {
+    if (nextAt === null || nextAt > draft.nowAt) continue
+    if (next === undefined || nextAt < next.at) next = { key, at: nextAt }
+  }
+  return next
+}
+
+/** More periods than this were missed: all but the last two are booked as one. */
+const SUMMARY_AFTER_PERIODS = 40
+
+/** The period of a recurrence ends and the next begins; long gaps are booked as one summary. */
+export function recur(draft: Draft, key: string, at: Millis): void {
+  const { account, plan } = draft
+  const recurring = plan?.grants.find((grant) => recurrenceKey(plan.name, grant) === key)
+  if (recurring?.every === undefined) {
+    delete account.recurrences[key]
+    return
+  }
+  const missed = periodsUpTo(draft, recurring, at)
+  if (missed.length <= SUMMARY_AFTER_PERIODS) return issueRecurring(draft, key, recurring, at)
+  const resumeAt = missed.at(-2) as Millis
+  summarise(draft, recurring, at, resumeAt, missed.length - 2)
+  issueRecurring(draft, key, recurring, resumeAt)
+}
+
+/** Starts of the periods from an instant to now. */
+function periodsUpTo(draft: Draft, recurring: RecurringGrant, at: Millis): Millis[] {
+  const starts: Millis[] = []
+  if (recurring.every === undefined) return starts
+  for (let start = at; start <= draft.nowAt; ) {
+    starts.push(start)
+    start = boundsAt(recurring.every, start, draft.account).endAt
+  }
+  return starts
+}
+
+/** Periods that nobody lived through: their grants came and went unused, and are booked in one sum. */
+function summarise(
+  draft: Draft,
+  recurring: RecurringGrant,
+  fromAt: Millis,
+  toAt: Millis,
+  periods: number,
+): void {
+  const amount = recurring.amount * periods
+  const detail = { name: recurring.name, periods, amount, from: fromAt, to: toAt }
+  const seq = draft.change('recurrence', detail, { at: toAt })
+  assert(Number.isSafeInteger(amount), 'a summary stays in range')
+  if (amount === 0) return
+  post(draft.account.books, 'issued', 'expired', amount)
+  draft.append(
+    'balance',
+    { from: 'issued', to: 'expired', amount, reason: 'summary' },
+    { at: toAt, previous: seq },
+  )
+}
+
+/** A grant's end by itself: what rolls over becomes a child that lives one period, the rest expires. */
+export function expireGrant(draft: Draft, grant: Grant, at: Millis): void {
+  const { account, plan } = draft
+  const links = { at }
+  const key = Object.keys(account.recurrences).find((name) => account.recurrences[name]?.grantId === grant.id)
+  const recurring = plan?.grants.find((other) => key !== undefined && recurrenceKey(plan.name, other) === key)
+  const rolled = Math.min(grant.remaining - grant.held, recurring?.rollover ?? 0)
+  if (recurring?.every !== undefined && rolled > 0) {
+    const expiresAt = boundsAt(recurring.every, at, account).endAt
+    const child = {
+      id: nextGrantId(draft),
+      kind: grant.kind,
+      amount: rolled,
+      priority: grant.priority,
+      startsAt: at,
+      expiresAt,
+      features: grant.features,
+    }
+    issueGrant(draft, child, { links, from: `grant:${grant.id}` })
+  }
+  endGrant(draft, grant, 'expired', links)
+}

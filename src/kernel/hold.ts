@@ -1,0 +1,228 @@
+/** A verdict becomes a hold: what it took stands as held in the cells, and the request knows where. */
+import { assert, present } from '../assert.ts'
+import type { Subject } from '../ledger/grants.ts'
+import type { Quantities, RateLine } from '../ledger/price.ts'
+import { add, type Micros, type Millis } from '../units.ts'
+import type { GuardHold, Hold, Part, RequestCell, SubjectCell, WindowRef } from './cells.ts'
+import { addHoldEnd, addToWindow, namesOf, removeHoldEnd } from './counters.ts'
+import type { GuardTake, Question, Verdict } from './decide.ts'
+import type { Draft } from './draft.ts'
+import { fail } from './faults.ts'
+import type { AllowanceSource, Guard, Plan, WindowRule } from './plan.ts'
+
+export interface Asked {
+  readonly feature: string
+  readonly subject: Subject
+  readonly cost: Micros
+  readonly floor?: Micros | undefined
+  readonly quantities?: Quantities | undefined
+  readonly line?: RateLine | undefined
+  readonly least?: Quantities | undefined
+  readonly base?: Question['base']
+}
+
+/** The question as the account stands at an instant. A dimension that the plan counts by and the subject lacks is a fault. */
+export function questionOf(draft: Draft, plan: Plan, asked: Asked, nowAt: Millis): Question {
+  requireDimensions(plan, asked.feature, asked.subject)
+  return {
+    nowAt,
+    plan,
+    feature: asked.feature,
+    subject: asked.subject,
+    account: draft.account,
+    subjects: subjectCells(draft, plan, asked.subject),
+    cost: asked.cost,
+    floor: asked.floor,
+    quantities: asked.quantities,
+    line: asked.line,
+    least: asked.least,
+    base: asked.base,
+  }
+}
+
+export function requireDimensions(plan: Plan, feature: string, subject: Subject): void {
+  for (const guard of plan.guards) requireDimension(guard, feature, subject)
+  for (const source of plan.waterfall)
+    if (source.kind === 'allowance') requireDimension(source, feature, subject)
+}
+
+function requireDimension(part: Guard | AllowanceSource, feature: string, subject: Subject): void {
+  if (part.by === undefined || subject[part.by] !== undefined) return
+  if (part.features !== undefined && !part.features.has(feature)) return
+  fail('subject_missing', `the plan counts ${part.name} by ${part.by}, and the subject has none`, {
+    path: `/subject/${part.by}`,
+    remedy: `send subject.${part.by}`,
+  })
+}
+
+/** The cells of a subject in the dimensions that the plan counts by, as far as the subject has them. */
+export function subjectCells(draft: Draft, plan: Plan, subject: Subject): Record<string, SubjectCell> {
+  const cells: Record<string, SubjectCell> = {}
+  for (const dimension of namesOf(plan).dimensions) {
+    const value = subject[dimension]
+    if (value !== undefined) cells[dimension] = draft.subject(dimension, value)
+  }
+  return cells
+}
+
+/** Holds what an admitted request was granted. */
+export function takeHold(
+  draft: Draft,
+  plan: Plan,
+  request: RequestCell,
+  verdict: Verdict,
+  endAt: Millis,
+): void {
+  const { nowAt, account } = draft
+  for (const dimension of namesOf(plan).dimensions) {
+    const value = request.subject[dimension]
+    if (value !== undefined) draft.touch(dimension, value)
+  }
+  for (const part of verdict.parts) holdPart(draft, plan, request.subject, part)
+  const guards = verdict.guards.map((take) => holdGuard(draft, plan, request.subject, take, endAt))
+  const hold: Hold = {
+    reservedAt: nowAt,
+    maxEndAt: nowAt + plan.hold.maxLifetimeMs,
+    onExpiry: plan.hold.onExpiry,
+    granted: verdict.granted,
+    ...(verdict.quantities === undefined ? {} : { estimate: verdict.quantities }),
+    parts: [...verdict.parts],
+    guards,
+  }
+  request.hold = hold
+  request.expiresAt = endAt
+  account.openHolds += 1
+  noteEnd(draft, endAt)
+}
+
+/** Adds what an extend was granted to the hold that stands. */
+export function growHold(
+  draft: Draft,
+  plan: Plan,
+  request: RequestCell,
+  verdict: Verdict,
+  total: Micros,
+  quantities: Quantities | undefined,
+): void {
+  const hold = present(request.hold, 'an open request has a hold')
+  for (const part of verdict.parts) holdPart(draft, plan, request.subject, part)
+  const added = verdict.guards.map((take) =>
+    holdGuard(draft, plan, request.subject, take, request.expiresAt as Millis),
+  )
+  const grown: Hold = {
+    reservedAt: hold.reservedAt,
+    maxEndAt: hold.maxEndAt,
+    onExpiry: hold.onExpiry,
+    granted: total,
+    ...(quantities === undefined ? {} : { estimate: quantities }),
+    parts: mergeParts(draft, request.subject, [...hold.parts, ...verdict.parts]),
+    guards: mergeGuards([...hold.guards, ...added].map((guard) => liveBudget(draft, request.subject, guard))),
+  }
+  request.hold = grown
+}
+
+/** Moves a hold's end, and with it the end that its concurrency guards know. */
+export function moveEnd(draft: Draft, request: RequestCell, endAt: Millis): void {
+  const from = present(request.expiresAt, 'an open request has an end')
+  if (from === endAt) return
+  for (const guard of request.hold?.guards ?? []) {
+    if (guard.kind !== 'concurrency') continue
+    const counters = draft.counters(guard.by, request.subject)
+    removeHoldEnd(counters, guard.name, from)
+    addHoldEnd(counters, guard.name, endAt)
+  }
+  request.expiresAt = endAt
+  noteEnd(draft, endAt)
+}
+
+function noteEnd(draft: Draft, endAt: Millis): void {
+  const { account } = draft
+  account.dueAt = account.dueAt === null ? endAt : Math.min(account.dueAt, endAt)
+}
+
+function holdPart(draft: Draft, plan: Plan, subject: Subject, part: Part): void {
+  if (part.source.startsWith('grant:')) {
+    const grant = draft.liveGrant(part.source.slice('grant:'.length))
+    assert(grant !== undefined, `${part.source} is not live`)
+    grant.held = add(grant.held, part.amount)
+    assert(grant.held <= grant.remaining, `${part.source} would hold more than it has`)
+    return
+  }
+  const counters = draft.counters(part.by, subject)
+  for (const [key] of part.windows ?? []) {
+    addToWindow(counters, key, ruleOf(plan, key), draft.nowAt, draft.account, { held: part.amount })
+  }
+}
+
+function holdGuard(draft: Draft, plan: Plan, subject: Subject, take: GuardTake, endAt: Millis): GuardHold {
+  const { next, ...held } = take
+  const counters = draft.counters(take.by, subject)
+  if (next !== undefined) counters.rates[take.name] = next
+  else if (take.kind === 'concurrency') addHoldEnd(counters, take.name, endAt)
+  else
+    addToWindow(counters, take.name, ruleOf(plan, take.name), draft.nowAt, draft.account, {
+      held: take.amount,
+    })
+  return held
+}
+
+export function ruleOf(plan: Plan, key: string): WindowRule {
+  return present(namesOf(plan).rules.get(key), `plan ${plan.name} has no window ${key}`)
+}
+
+/**
+ * Joins parts of the same source and window instances, in the order first drawn. Instances that have ended are marked by a
+ * start of 0, so that a hold that lives through many windows stays small.
+ */
+function mergeParts(draft: Draft, subject: Subject, parts: readonly Part[]): Part[] {
+  const merged: Part[] = []
+  for (const part of parts) {
+    const windows = part.windows?.map((ref) => liveRef(draft, subject, part.by, ref))
+    const same = merged.find((other) => other.source === part.source && sameWindows(other.windows, windows))
+    if (same !== undefined) merged[merged.indexOf(same)] = { ...same, amount: add(same.amount, part.amount) }
+    else merged.push(windows === undefined ? part : { ...part, windows })
+  }
+  return merged
+}
+
+function liveRef(
+  draft: Draft,
+  subject: Subject,
+  by: string | undefined,
+  [key, startAt]: WindowRef,
+): WindowRef {
+  const state = draft.counters(by, subject).windows[key]
+  return state !== undefined && state.startAt === startAt && state.endAt > draft.nowAt
+    ? [key, startAt]
+    : [key, 0]
+}
+
+function liveBudget(draft: Draft, subject: Subject, guard: GuardHold): GuardHold {
+  if (guard.kind !== 'budget') return guard
+  return { ...guard, at: liveRef(draft, subject, guard.by, [guard.name, guard.at])[1] }
+}
+
+function sameWindows(a: readonly WindowRef[] | undefined, b: readonly WindowRef[] | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b
+  return (
+    a.length === b.length &&
+    a.every(([key, startAt], place) => b[place]?.[0] === key && b[place]?.[1] === startAt)
+  )
+}
+
+/** Budgets of the same instance are one; so are amounts of one rate, as admitted last. */
+function mergeGuards(guards: readonly GuardHold[]): GuardHold[] {
+  const merged: GuardHold[] = []
+  for (const guard of guards) {
+    const same = merged.findIndex(
+      (other) =>
+        other.kind === guard.kind &&
+        other.name === guard.name &&
+        (guard.kind === 'rate' || other.at === guard.at),
+    )
+    const other = merged[same]
+    if (other === undefined) merged.push(guard)
+    else merged[same] = { ...other, amount: add(other.amount, guard.amount), at: guard.at }
+  }
+  return merged
+}

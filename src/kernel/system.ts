@@ -1,0 +1,162 @@
+/** The pseudo-account `@system`: policy versions and keys, with a chain of their own. */
+import { type ChangeName, chainHash, ENTRY_FORMAT, emptyHead, type StoredEntry } from '../ledger/entries.ts'
+import type { Millis } from '../units.ts'
+import {
+  CELL_FORMAT,
+  type Cell,
+  type Cells,
+  type Key,
+  type KeyCell,
+  type PolicyCell,
+  SYSTEM,
+  type SystemCell,
+} from './cells.ts'
+import { type Context, catchSignals, type StepEnv, type StepOutcome } from './draft.ts'
+import { fail, NeedSignal, type Reply } from './faults.ts'
+
+type Change = {
+  readonly what: ChangeName
+  readonly detail: Readonly<Record<string, unknown>>
+  readonly cell: readonly [Key, Cell]
+}
+
+function fetch<C>(cells: Cells, key: Key): C | null {
+  const cell = cells.get(key)
+  if (cell === undefined) throw new NeedSignal([key])
+  return cell as C | null
+}
+
+function systemCell(cells: Cells, context: Context): SystemCell {
+  return (
+    fetch<SystemCell>(cells, 'account') ?? {
+      v: CELL_FORMAT,
+      id: SYSTEM,
+      lastAt: 0,
+      head: emptyHead(SYSTEM, context.sha256),
+      activePolicy: 0,
+      dueAt: null,
+    }
+  )
+}
+
+function commit<T>(
+  system: SystemCell,
+  env: StepEnv,
+  context: Context,
+  change: Change,
+  result: (seq: number) => T,
+): StepOutcome<Reply<T>> {
+  const seq = system.head.seq + 1
+  const at = Math.max(env.now, system.lastAt)
+  const body = JSON.stringify({
+    v: ENTRY_FORMAT,
+    seq,
+    kind: 'change',
+    at,
+    actor: context.actor,
+    what: change.what,
+    detail: change.detail,
+  })
+  const hash = chainHash(system.head.hash, body, context.sha256)
+  const entry: StoredEntry = { seq, kind: 'change', body, private: null, hash }
+  const account: SystemCell = { ...system, lastAt: at, head: { seq, hash } }
+  return {
+    result: { ok: result(seq) },
+    writes: [
+      { key: 'account', cell: account },
+      { key: change.cell[0], cell: change.cell[1] },
+    ],
+    entries: [entry],
+  }
+}
+
+/** Publishes a text that has been compiled as the next version. The active text again changes nothing. */
+export function publishPolicy(
+  cells: Cells,
+  env: StepEnv,
+  context: Context,
+  text: string,
+  ifVersion: number | undefined,
+): StepOutcome<Reply<PolicyCell>> {
+  return catchSignals(() => {
+    const system = systemCell(cells, context)
+    const active = system.activePolicy
+    const current = active === 0 ? null : fetch<PolicyCell>(cells, `policy:${active}`)
+    if (current?.text === text) return { result: { ok: current }, writes: [], entries: [] }
+    if (ifVersion !== undefined && ifVersion !== active) {
+      fail('precondition_failed', `version ${active} is in force`, {
+        path: '/if-match',
+        remedy: 'read the policy again and repeat the change on what it says',
+      })
+    }
+    const version = active + 1
+    const at = Math.max(env.now, system.lastAt)
+    const cell: PolicyCell = {
+      v: CELL_FORMAT,
+      version,
+      text,
+      at,
+      actor: context.actor,
+      seq: system.head.seq + 1,
+    }
+    const detail = { version, text }
+    return commit(
+      { ...system, activePolicy: version },
+      env,
+      context,
+      { what: 'policy', detail, cell: [`policy:${version}`, cell] },
+      () => cell,
+    )
+  })
+}
+
+/** Makes a key; a repeat of its id is a conflict, since its secret is told only once. */
+export function createKey(
+  cells: Cells,
+  env: StepEnv,
+  context: Context,
+  made: Omit<KeyCell, 'v' | 'createdAt' | 'revokedAt'>,
+): StepOutcome<Reply<KeyCell>> {
+  return catchSignals(() => {
+    const system = systemCell(cells, context)
+    const key: Key = `key:${made.id}`
+    if (fetch<KeyCell>(cells, key) !== null) {
+      fail('conflict', `key ${made.id} exists already`, {
+        path: '/id',
+        remedy: 'use another id: a secret is told only once',
+      })
+    }
+    const cell: KeyCell = {
+      ...made,
+      v: CELL_FORMAT,
+      createdAt: Math.max(env.now, system.lastAt),
+      revokedAt: null,
+    }
+    const detail = { id: made.id, role: made.role, account: made.account, expires_at: made.expiresAt }
+    return commit(system, env, context, { what: 'key_created', detail, cell: [key, cell] }, () => cell)
+  })
+}
+
+export function revokeKey(
+  cells: Cells,
+  env: StepEnv,
+  context: Context,
+  id: string,
+): StepOutcome<Reply<KeyCell>> {
+  return catchSignals(() => {
+    const system = systemCell(cells, context)
+    const key: Key = `key:${id}`
+    const known = fetch<KeyCell>(cells, key)
+    if (known === null) fail('key_unknown', `there is no key ${id}`, { path: '/id' })
+    if (known.revokedAt !== null) return { result: { ok: known }, writes: [], entries: [] }
+    const at: Millis = Math.max(env.now, system.lastAt)
+    const cell: KeyCell = { ...known, revokedAt: at }
+    return commit(
+      system,
+      env,
+      context,
+      { what: 'key_revoked', detail: { id }, cell: [key, cell] },
+      () => cell,
+    )
+  })
+}
