@@ -1,0 +1,73 @@
+/** What the routes share: the types of the app, and what each call says about itself. */
+
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify'
+import type { Caller, Engine } from '../engine.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { Millis } from '../units.ts'
+import type { Role } from '../wire.ts'
+import type { Auth, Key, Scope } from './auth.ts'
+import type { Tale } from './log.ts'
+import type { Metrics } from './metrics.ts'
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression<RawServerDefault>,
+  RawReplyDefaultExpression<RawServerDefault>,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>
+
+/** A clock that a caller sets, in place of the store's. */
+export interface TestClock {
+  now(): Millis
+  set(now: Millis): void
+}
+
+/** What a route needs to serve its calls. */
+export interface Door {
+  readonly engine: Engine
+  readonly auth: Auth
+  readonly metrics: Metrics
+  readonly testClock: TestClock | undefined
+}
+
+/** What a call says about itself: who may make it, and what the contract tells of it. */
+export interface Call {
+  /** Unique: `operationId`, and the name of its example. */
+  readonly id: string
+  readonly tag: 'decide' | 'meter' | 'accounts' | 'credits' | 'books' | 'policy' | 'keys' | 'node'
+  readonly says: string
+  readonly roles: readonly Role[]
+  readonly scope: Scope
+  /** Beside those that any call of its kind may answer. */
+  readonly errors: readonly ErrorCode[]
+}
+
+export const ADMIN: readonly Role[] = ['admin']
+export const METER: readonly Role[] = ['admin', 'meter']
+export const READ: readonly Role[] = ['admin', 'read']
+export const ANY: readonly Role[] = ['admin', 'meter', 'read']
+
+/** On whose behalf the engine acts: the actor is the key's id. */
+export const callerOf = (key: Key): Caller => ({ actor: key.id })
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    call?: Call
+    /** What the contract tells of the body, where that is more than what is checked at once; or its media types. */
+    body?: object
+    media?: readonly string[]
+  }
+  interface FastifyRequest {
+    /** The key behind the call, which the guard has set; absent only where no key is needed. */
+    key: Key
+    tale: Tale
+  }
+}

@@ -1,0 +1,147 @@
+/** Accounts: who pays, on which plan, under which exceptions. */
+import type { IncomingHttpHeaders } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import Type from 'typebox'
+import type { AccountView as View } from '../../wire.ts'
+import { bindSubject } from '../auth.ts'
+import { ADMIN, ANY, type App, callerOf, type Door, READ } from '../door.ts'
+import { etagOf, ifMatch } from '../etag.ts'
+import { AccountParams, pageOf, pageQuery, word } from '../query.ts'
+import { AccountView, pageAnswer } from '../schemas/answers.ts'
+import { AccountPatch, AccountRequest, OverridesRequest } from '../schemas/requests.ts'
+import { ref, Status } from '../schemas/shapes.ts'
+
+const Listed = pageQuery({
+  q: Type.Optional(word('What the id begins with')),
+  plan: Type.Optional(word('The plan')),
+  status: Type.Optional(Status),
+})
+/** Each dimension is a parameter of its own name. */
+const SubjectQuery = Type.Unsafe<Readonly<Record<string, string>>>({
+  type: 'object',
+  properties: {
+    user: { type: 'string', description: 'Whose windows to show: any dimension, as `dimension=value`, once' },
+  },
+  additionalProperties: { type: 'string', description: 'A dimension and its value, once' },
+  maxProperties: 8,
+})
+
+export function accounts(app: App, door: Door): void {
+  makeAndList(app, door)
+  readAndChange(app, door)
+}
+
+function makeAndList(app: App, { engine }: Door): void {
+  app.post(
+    '/v1/accounts',
+    {
+      schema: { body: ref(AccountRequest), response: { 200: ref(AccountView) } },
+      config: {
+        call: {
+          id: 'createAccount',
+          tag: 'accounts',
+          says: 'Make an account',
+          roles: ADMIN,
+          scope: 'all',
+          errors: ['plan_unknown', 'conflict', 'policy_missing'],
+        },
+      },
+    },
+    async (request, reply) => tagged(await engine.createAccount(request.body, callerOf(request.key)), reply),
+  )
+  app.get(
+    '/v1/accounts',
+    {
+      schema: { querystring: Listed, response: { 200: pageAnswer(AccountView) } },
+      config: {
+        call: {
+          id: 'listAccounts',
+          tag: 'accounts',
+          says: 'List accounts by id',
+          roles: READ,
+          scope: 'all',
+          errors: [],
+        },
+      },
+    },
+    async ({ query }) => {
+      const { q, plan, status } = query
+      return engine.accounts({
+        ...pageOf(query),
+        ...(q !== undefined && { q }),
+        ...(plan !== undefined && { plan }),
+        ...(status !== undefined && { status }),
+      })
+    },
+  )
+}
+
+function readAndChange(app: App, { engine }: Door): void {
+  app.get(
+    '/v1/accounts/:id',
+    {
+      schema: { params: AccountParams, querystring: SubjectQuery, response: { 200: ref(AccountView) } },
+      config: {
+        call: {
+          id: 'readAccount',
+          tag: 'accounts',
+          says: 'Show an account: credits, allowances, limits, and those of the subject in the query',
+          roles: ANY,
+          scope: 'subject',
+          errors: ['account_unknown'],
+        },
+      },
+    },
+    async (request, reply) => {
+      const asked = Object.keys(request.query).length === 0 ? undefined : request.query
+      return tagged(await engine.account(request.params.id, bindSubject(request.key, asked, '')), reply)
+    },
+  )
+  app.patch(
+    '/v1/accounts/:id',
+    {
+      schema: { params: AccountParams, body: ref(AccountPatch), response: { 200: ref(AccountView) } },
+      config: {
+        call: {
+          id: 'patchAccount',
+          tag: 'accounts',
+          says: 'Change plan, status, time zone or notes: a merge patch',
+          roles: ADMIN,
+          scope: 'account',
+          errors: ['account_unknown', 'plan_unknown', 'precondition_failed', 'clock_behind'],
+        },
+      },
+    },
+    async ({ params, body, headers, key }, reply) =>
+      tagged(await engine.patchAccount(params.id, body, revisionOf(headers), callerOf(key)), reply),
+  )
+  app.put(
+    '/v1/accounts/:id/overrides',
+    {
+      schema: { params: AccountParams, body: ref(OverridesRequest), response: { 200: ref(AccountView) } },
+      config: {
+        call: {
+          id: 'overrideLimits',
+          tag: 'accounts',
+          says: 'Replace limits by name, for the account or one of its subjects',
+          roles: ADMIN,
+          scope: 'account',
+          errors: ['account_unknown', 'precondition_failed', 'too_many', 'clock_behind'],
+        },
+      },
+    },
+    async ({ params, body, headers, key }, reply) =>
+      tagged(await engine.overrideLimits(params.id, body, revisionOf(headers), callerOf(key)), reply),
+  )
+}
+
+/** `*` asks only that there be an account, which the engine checks anyway. */
+function revisionOf(headers: IncomingHttpHeaders): number | undefined {
+  const wanted = ifMatch(headers['if-match'])
+  return wanted === '*' ? undefined : wanted
+}
+
+function tagged(view: View, reply: FastifyReply): View {
+  reply.header('etag', etagOf(view.revision))
+  return view
+}

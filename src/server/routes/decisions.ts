@@ -1,0 +1,100 @@
+/** Reserve and extend. A denial is a value: every decision is answered 200. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Caller, Engine } from '../../engine.ts'
+import { SluiceError } from '../../errors.ts'
+import type { DecisionAnswer, ExtendRequest as Extend, ReserveRequest as Reserve } from '../../wire.ts'
+import { bindSubject, checkAccount, checkOwner, type Key } from '../auth.ts'
+import { type App, callerOf, type Door, METER } from '../door.ts'
+import { decisionHeaders } from '../headers.ts'
+import type { Tale } from '../log.ts'
+import { DecisionAnswer as DecisionSchema } from '../schemas/answers.ts'
+import { ExtendRequest, ReserveRequest } from '../schemas/requests.ts'
+import { ref } from '../schemas/shapes.ts'
+
+export function decisions(app: App, { engine }: Door): void {
+  app.post(
+    '/v1/reserve',
+    {
+      schema: { body: ref(ReserveRequest), response: { 200: ref(DecisionSchema) } },
+      config: {
+        call: {
+          id: 'reserve',
+          tag: 'decide',
+          says: 'Decide how much is allowed and from where, and hold it',
+          roles: METER,
+          scope: 'subject',
+          errors: [
+            ...(['account_unknown', 'plan_unknown', 'feature_unknown', 'subject_missing'] as const),
+            ...(['price_missing', 'estimate_missing', 'amount_overflow', 'conflict', 'too_many'] as const),
+            ...(['policy_missing', 'clock_behind'] as const),
+          ],
+        },
+      },
+    },
+    async (request, reply) => decided(await reserve(engine, request.key, request.body), request, reply),
+  )
+  app.post(
+    '/v1/extend',
+    {
+      schema: { body: ref(ExtendRequest), response: { 200: ref(DecisionSchema) } },
+      config: {
+        call: {
+          id: 'extend',
+          tag: 'decide',
+          says: 'Grow a hold, move its end, or tell its progress',
+          roles: METER,
+          scope: 'subject',
+          errors: [
+            ...(['account_unknown', 'request_unknown', 'price_missing', 'amount_overflow'] as const),
+            ...(['conflict', 'step_out_of_order', 'clock_behind'] as const),
+          ],
+        },
+      },
+    },
+    async (request, reply) => decided(await extend(engine, request.key, request.body), request, reply),
+  )
+}
+
+/** Asks the engine, within what binds the key. The engine is called before the first wait, unless the key has a subject. */
+export async function reserve(engine: Engine, key: Key, body: Reserve): Promise<DecisionAnswer> {
+  checkAccount(key, body.account)
+  const caller = callerOf(key)
+  if (key.subject === undefined) return engine.reserve(body, caller)
+  return reserveBound(engine, key, body, caller)
+}
+
+async function reserveBound(
+  engine: Engine,
+  key: Key,
+  body: Reserve,
+  caller: Caller,
+): Promise<DecisionAnswer> {
+  const subject = bindSubject(key, body.subject)
+  try {
+    return await engine.reserve(subject === undefined ? body : { ...body, subject }, caller)
+  } catch (error) {
+    // A conflict tells the first answer, which is told to its own subject only.
+    if (error instanceof SluiceError && error.code === 'conflict') {
+      await checkOwner(engine, key, body.account, body.request_id)
+    }
+    throw error
+  }
+}
+
+/** As `reserve`. */
+export async function extend(engine: Engine, key: Key, body: Extend): Promise<DecisionAnswer> {
+  checkAccount(key, body.account)
+  if (key.subject !== undefined) await checkOwner(engine, key, body.account, body.request_id)
+  return engine.extend(body, callerOf(key))
+}
+
+function decided(answer: DecisionAnswer, request: FastifyRequest, reply: FastifyReply): DecisionAnswer {
+  tellDecision(request.tale, answer)
+  reply.headers({ ...decisionHeaders(answer) })
+  return answer
+}
+
+function tellDecision(tale: Tale, { outcome, reason }: DecisionAnswer): void {
+  tale.outcome = outcome
+  tale.reason = reason
+}
