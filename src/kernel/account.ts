@@ -28,8 +28,8 @@ import {
 import { fail, type Reply } from './faults.ts'
 import { endGrant, issueGrant, requireRoomForGrant, startRecurrences } from './grants.ts'
 import { subjectCells } from './hold.ts'
+import { meaningHash } from './meaning.ts'
 import type { Plan } from './plan.ts'
-import { meaningHash } from './reserve.ts'
 
 export interface NewAccount {
   readonly id: string

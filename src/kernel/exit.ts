@@ -19,8 +19,9 @@ import type { Cells, Charged as Charge, RequestCell } from './cells.ts'
 import { chargeBeyond, chargeHold, chargeUnheld, noSpending, restore, splitOf, type Use } from './charge.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
+import { meaningHash, requireSameMeaning } from './meaning.ts'
 import { featureOf } from './pricing.ts'
-import { meaningHash, newRequest, requireSameMeaning } from './reserve.ts'
+import { newRequest } from './reserve.ts'
 
 export interface UseOp {
   readonly by: 'settle' | 'record'

@@ -13,9 +13,10 @@ import { decide, standing, type Verdict } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { type Asked, growHold, moveEnd, questionOf } from './hold.ts'
+import { meaningHash, requireSameMeaning } from './meaning.ts'
 import { type Ask, type Priced, priceAsk } from './pricing.ts'
 import type { Reason } from './reasons.ts'
-import { meaningHash, planOf, requireSameMeaning } from './reserve.ts'
+import { planOf } from './reserve.ts'
 
 export interface ExtendOp {
   readonly account: string

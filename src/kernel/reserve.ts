@@ -8,12 +8,13 @@ import { openAccount } from './account.ts'
 import { advance } from './advance.ts'
 import { type Advice, advise } from './advise.ts'
 import { chargedBefore, type Decided, decidedBefore } from './answers.ts'
-import { type AccountCell, CELL_FORMAT, type Cells, type RequestCell } from './cells.ts'
+import { CELL_FORMAT, type Cells, type RequestCell } from './cells.ts'
 import { splitOf } from './charge.ts'
 import { decide } from './decide.ts'
 import { type Context, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { type Asked, questionOf, takeHold } from './hold.ts'
+import { meaningHash, requireSameMeaning } from './meaning.ts'
 import type { Plan } from './plan.ts'
 import { type Ask, featureOf, type Priced, priceAsk } from './pricing.ts'
 import type { Reason } from './reasons.ts'
@@ -74,27 +75,6 @@ function again(draft: Draft, known: RequestCell, op: ReserveOp): Decided {
   const answer = decidedBefore(draft, known, known.seqs.decision)
   requireSameMeaning(draft, known, known.meanings.reserve, op.meaning, answer)
   return answer
-}
-
-/** A repeat must mean the same; where the salt has been erased there is nothing left to compare. */
-export function requireSameMeaning(
-  draft: Draft,
-  known: RequestCell,
-  before: string | undefined,
-  meaning: string,
-  first: unknown,
-): void {
-  if (before === undefined || known.salt === '' || before === meaningHash(draft, known.salt, meaning)) return
-  fail('conflict', `request ${known.id} has been answered for something else`, {
-    path: '/request_id',
-    remedy: 'send what was sent first, or use a new request_id',
-    first,
-  })
-}
-
-export function meaningHash(draft: Draft, salt: string, meaning: string): string {
-  // 128 bits of the hash tell meanings apart.
-  return draft.context.sha256(`${salt}\n${meaning}`).slice(0, 32)
 }
 
 function first(draft: Draft, op: ReserveOp): Decided {
@@ -248,5 +228,3 @@ function told(
     ...(op.dryRun ? { dryRun: true } : {}),
   }
 }
-
-export type { AccountCell }
