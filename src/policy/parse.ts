@@ -79,7 +79,8 @@ export function tryParse(text: string): {
     version: '1.2',
     uniqueKeys: false,
     prettyErrors: false,
-    logLevel: 'silent',
+    // Not 'silent', which would also swallow a second document.
+    logLevel: 'error',
   })
   const problem = doc.errors[0] ?? doc.warnings[0]
   if (problem !== undefined) {

@@ -157,7 +157,10 @@ function unknownField(key: string, known: readonly string[]): string {
 /** Names the known word that is nearest to one of those written, where one is near. */
 function meant(written: readonly string[], known: readonly string[]): string {
   for (const word of written) {
-    const near = known.find((candidate) => distance(word.toLowerCase().replaceAll('-', '_'), candidate) <= 2)
+    const typo = Math.min(2, Math.floor(word.length / 3))
+    const near = known.find(
+      (candidate) => distance(word.toLowerCase().replaceAll('-', '_'), candidate) <= typo,
+    )
     if (near !== undefined) return `; did you mean \`${near}\`, where \`${word}\` is written?`
   }
   return ''
