@@ -97,7 +97,7 @@ describe('gcra', () => {
       waitMs: fc.integer({ min: 0, max: 3 * DAY }),
       part: fc.double({ min: 0, max: 1.2, noNaN: true }),
     }),
-    { minLength: 1, maxLength: 30 },
+    { minLength: 1, maxLength: 30, size: 'max' },
   )
   const guards = fc
     .record({
@@ -229,9 +229,11 @@ describe('gcra', () => {
         waitMs: fc.integer({ min: 0, max: 9 }),
         amount: fc.integer({ min: 1, max: 30 }),
         /** Which earlier amount is given back instead, and how much of it. */
-        back: fc.option(fc.record({ which: fc.nat(), part: fc.double({ min: 0, max: 1, noNaN: true }) })),
+        back: fc.option(fc.record({ which: fc.nat(), part: fc.double({ min: 0, max: 1, noNaN: true }) }), {
+          freq: 2,
+        }),
       }),
-      { minLength: 2, maxLength: 40 },
+      { minLength: 2, maxLength: 80, size: 'max' },
     )
     const pace = fc.record({ limit: fc.integer({ min: 1, max: 20 }), perMs: fc.integer({ min: 1, max: 20 }) })
 
@@ -273,7 +275,12 @@ describe('gcra', () => {
               state = rateTake(guard, state, amount, now)
               takes.push([now, amount])
             }
-            lows = Math.max(lows, (state as GcraState | undefined)?.lows?.length ?? 0)
+            const known = (state as GcraState | undefined)?.lows ?? []
+            for (const [i, [at, low]] of known.slice(1).entries()) {
+              const [atBefore, lowBefore] = known[i]!
+              assert.ok(at > atBefore && low > lowBefore, 'lows ascend in both')
+            }
+            lows = Math.max(lows, known.length)
             const { used } = rateView(guard, state, now)
             const least = Math.ceil(ideal(takes, limit, perMs, now) / perMs)
             assert.ok(used >= least, `${used} where ${least} was really used`)
@@ -326,6 +333,7 @@ describe('sliding', () => {
   const requests = fc.array(fc.tuple(fc.integer({ min: 0, max: 400 }), fc.integer({ min: 1, max: 5 })), {
     minLength: 1,
     maxLength: 300,
+    size: 'max',
   })
   const guards = fc
     .record({ limit: fc.integer({ min: 5, max: 400 }), perMs: fc.integer({ min: 1, max: 20_000 }) })
@@ -356,7 +364,10 @@ describe('sliding', () => {
   test('is exact while at most 32 admissions lie in a period', () => {
     fc.assert(
       fc.property(
-        fc.array(fc.tuple(fc.integer({ min: 0, max: 4000 }), fc.integer({ min: 1, max: 9 }))),
+        fc.array(fc.tuple(fc.integer({ min: 0, max: 4000 }), fc.integer({ min: 1, max: 9 })), {
+          maxLength: 200,
+          size: 'max',
+        }),
         (asked) => {
           const guard = guardOf({ algorithm: 'sliding', limit: 32, perMs: 10_007 })
           const admitted: [Millis, number][] = []
@@ -378,10 +389,10 @@ describe('sliding', () => {
     const step = fc.record({
       waitMs: fc.integer({ min: 0, max: 40 }),
       amount: fc.integer({ min: 1, max: 9 }),
-      back: fc.option(fc.nat()),
+      back: fc.option(fc.nat(), { freq: 2 }),
     })
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
         const guard = guardOf({ algorithm: 'sliding', limit: 1000, perMs: 3000 })
         const live: [Millis, number][] = []
         /** Given back after their time: what was merged may count on for its perMs/32. */
@@ -441,6 +452,7 @@ describe('every algorithm', () => {
   const takes = fc.array(fc.tuple(fc.integer({ min: 0, max: 900 }), fc.integer({ min: 1, max: 12 })), {
     minLength: 1,
     maxLength: 30,
+    size: 'max',
   })
 
   /** The state after the takes, and the instant of the last. */

@@ -16,7 +16,7 @@
  * pace from the last admission on (a new period reads the remainder anew, which moves the level by less than one unit), and
  * a state that another algorithm left is taken over with what it counts.
  */
-import { add, fromBigInt, type Millis } from '../units.ts'
+import { add, type Millis } from '../units.ts'
 import type { FixedState, GcraState, RateState, SlidingState } from './cells.ts'
 import type { RateGuard } from './plan.ts'
 
@@ -224,9 +224,7 @@ function drainedFar(
 ): GcraState {
   const flow = BigInt(before) + BigInt(elapsed) * BigInt(limit)
   const units = flow / BigInt(perMs)
-  const at = state.at + elapsed
-  if (units >= BigInt(state.level)) return lowered(state, state.level, 0, at)
-  return lowered(state, Number(units), fromBigInt(flow % BigInt(perMs)), at)
+  return lowered(state, Number(units), Number(flow % BigInt(perMs)), state.at + elapsed)
 }
 
 function lowered(state: GcraState, units: number, drained: number, at: Millis): GcraState {
