@@ -10,6 +10,7 @@ import {
   isSeq,
   LineCounter,
   type Node,
+  type Pair,
   parseDocument,
   type Scalar,
   visit,
@@ -90,11 +91,12 @@ export function tryParse(text: string): {
     }
   }
   const targets = aliasTargets(doc)
-  const locate: Locate = (path) => at(find(doc, targets, path).place?.range?.[0])
+  const find = finder(doc, targets)
+  const locate: Locate = (path) => at(find(path).place?.range?.[0])
   const found = complaintList(locate)
   const document = convert(doc, targets, found.complain)
   const complaints = found.all()
-  const written: Written = (path) => find(doc, targets, path).scalar?.source
+  const written: Written = (path) => find(path).scalar?.source
   return complaints.length > 0 ? { complaints } : { parsed: { document, locate, written }, complaints }
 }
 
@@ -214,26 +216,31 @@ function significant(text: string): string | undefined {
   return `${match[1] === '-' ? '-' : ''}${trimmed}e${Number(match[4] ?? 0) - fraction.length + digits.length - trimmed.length}`
 }
 
-interface Found {
-  /** The key of the field, or the item; the nearest above where there is none. */
-  readonly place: Node | undefined
-  readonly scalar: Scalar | undefined
-}
-
-/** What a JSON pointer names. Of keys that stand twice it is the later. */
-function find(doc: Document.Parsed, targets: ReadonlyMap<unknown, Node>, path: string): Found {
-  let node: unknown = doc.contents
-  let place: unknown = node
-  for (const part of path.split('/').slice(1)) {
-    const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
-    const parent = isAlias(node) ? targets.get(node) : node
-    const pair = isMap(parent) ? parent.items.findLast((one) => keyOf(one.key) === key) : undefined
-    node = isSeq(parent) ? parent.items[Number(key)] : pair?.value
-    place = pair?.key ?? node ?? place
+/** Where things stand in the text. Maps are indexed once, because a large document can have a thousand complaints. */
+function finder(doc: Document.Parsed, targets: ReadonlyMap<unknown, Node>) {
+  const indices = new Map<unknown, Map<string | undefined, Pair<unknown, unknown>>>()
+  const pairOf = (node: unknown, key: string): Pair<unknown, unknown> | undefined => {
+    if (!isMap(node)) return undefined
+    // Of keys that stand twice the later is named.
+    const index = indices.get(node) ?? new Map(node.items.map((pair) => [keyOf(pair.key), pair]))
+    indices.set(node, index)
+    return index.get(key)
   }
-  const leaf = isAlias(node) ? targets.get(node) : node
-  return {
-    place: (place ?? undefined) as Node | undefined,
-    scalar: isScalar(leaf) ? (leaf as Scalar) : undefined,
+  /** `place` is the key of the field, or the item; the nearest above where there is none. */
+  return (path: string): { readonly place: Node | undefined; readonly scalar: Scalar | undefined } => {
+    let node: unknown = doc.contents
+    let place: unknown = node
+    for (const part of path.split('/').slice(1)) {
+      const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
+      const parent = isAlias(node) ? targets.get(node) : node
+      const pair = pairOf(parent, key)
+      node = isSeq(parent) ? parent.items[Number(key)] : pair?.value
+      place = pair?.key ?? node ?? place
+    }
+    const leaf = isAlias(node) ? targets.get(node) : node
+    return {
+      place: (place ?? undefined) as Node | undefined,
+      scalar: isScalar(leaf) ? (leaf as Scalar) : undefined,
+    }
   }
 }

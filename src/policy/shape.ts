@@ -88,6 +88,7 @@ function checkRecord(shape: Shape, value: unknown, path: string, complain: Compl
   if (entries.length < (shape.minProperties ?? 0)) complain(path, 'must not be empty')
   if (entries.length > (shape.maxProperties ?? Infinity)) {
     complain(path, `must have at most ${shape.maxProperties} entries, not ${entries.length}`)
+    return undefined
   }
   const named = regex(pattern)
   const kept: Record<string, unknown> = {}
