@@ -59,9 +59,10 @@ export function sqliteStore(options: SqliteOptions): Store {
   let opened: Opened | undefined
   let failure: SluiceError | undefined
   let probe: NodeJS.Timeout | undefined
+  let closed = false
 
   const live = (): Opened => {
-    if (opened === undefined) throw new SluiceError('unavailable', 'The store is not open')
+    if (opened === undefined) throw NOT_OPEN()
     if (opened.damage !== undefined) throw opened.damage
     return opened
   }
@@ -131,7 +132,7 @@ export function sqliteStore(options: SqliteOptions): Store {
       coalescer.trusts(clock())
     },
     transact(account, keys, step, priority) {
-      if (opened === undefined) return Promise.reject(new SluiceError('unavailable', 'The store is not open'))
+      if (opened === undefined && !closed) return Promise.reject(NOT_OPEN())
       return coalescer.transact(account, keys, step, priority)
     },
     now: async () => clock(),
@@ -150,6 +151,7 @@ export function sqliteStore(options: SqliteOptions): Store {
     acceptClock: () => coalescer.acceptClock(clock()),
     health,
     async close() {
+      closed = true
       await coalescer.close()
       await refusalLog.flushed()
       clearTimeout(probe)
@@ -163,6 +165,8 @@ export function sqliteStore(options: SqliteOptions): Store {
     },
   }
 }
+
+const NOT_OPEN = (): SluiceError => new SluiceError('unavailable', 'The store is not open')
 
 /** Operations that must wait before a second batch is decided while the first is being written; measured, README.md. */
 const OVERLAP_FROM = 32
