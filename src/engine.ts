@@ -2,111 +2,456 @@
  * The engine: what Sluice does, over any store. It checks input once, names the cells each operation touches, hands the
  * kernel's step to the store, and turns what comes back into answers. It decides nothing itself.
  */
+
+import { auditStore } from './engine/audit.ts'
+import type { Caller, Engine, EngineMetrics } from './engine/contract.ts'
+import { COMMIT_SIZE_BOUNDS } from './engine/contract.ts'
+import { contextOf, createCore } from './engine/core.ts'
+import { erase } from './engine/erase.ts'
+import { accountUnknown, explain } from './engine/explain.ts'
+import * as intake from './engine/intake.ts'
+import { cursorOf, listOf, numberAfter, pageOf } from './engine/paging.ts'
+import * as present from './engine/present.ts'
+import { createRefusalLog } from './engine/refusals.ts'
+import { createSweeper } from './engine/sweep.ts'
+import * as system from './engine/system.ts'
+import { usageRows } from './engine/usage.ts'
+import { SluiceError } from './errors.ts'
+import * as accounts from './kernel/account.ts'
+import {
+  type AccountCell,
+  type Cells,
+  type GrantCell,
+  grantKey,
+  type Key,
+  requestKey,
+  type SubjectCell,
+  subjectKey,
+} from './kernel/cells.ts'
+import { refund, release, use } from './kernel/exit.ts'
+import { extend } from './kernel/extend.ts'
 import type { PriorityClass } from './kernel/plan.ts'
-import type { StoreHealth } from './store.ts'
+import { reserve } from './kernel/reserve.ts'
+import { compilePolicy } from './policy/compile.ts'
+import type { PolicyDocument } from './policy/schema.ts'
+import type { Env, Store } from './store.ts'
 import type { Millis } from './units.ts'
 import type * as wire from './wire.ts'
 
-/** On whose behalf an operation runs: a key's id, or `system`. Stands in every entry it writes. */
-export interface Caller {
-  readonly actor: string
+export type * from './engine/contract.ts'
+export { COMMIT_SIZE_BOUNDS }
+
+export const DEFAULT_HORIZON_MS: Millis = 35 * 86_400_000
+
+export interface EngineOptions {
+  readonly store: Store
+  /** Published at start where it differs from what is in force: text, or a document of `definePolicy`. */
+  readonly policy?: string | PolicyDocument
+  /** How long ids are protected; never less than a hold's lifetime. Default 35 days. */
+  readonly horizonMs?: Millis
+  /** Whether holds are closed and idle accounts caught up by themselves. Default true. */
+  readonly sweeps?: boolean
 }
 
-/**
- * Every method rejects with `SluiceError` where Sluice could not decide; a refusal is an answer. Every mutating method
- * may be repeated any number of times with the same ids, and changes nothing after the first.
- */
-export interface Engine {
-  reserve(request: wire.ReserveRequest, caller?: Caller): Promise<wire.DecisionAnswer>
-  extend(request: wire.ExtendRequest, caller?: Caller): Promise<wire.DecisionAnswer>
-  settle(request: wire.SettleRequest, caller?: Caller): Promise<wire.ChargeAnswer>
-  release(request: wire.ReleaseRequest, caller?: Caller): Promise<wire.ReleaseAnswer>
-  record(request: wire.RecordRequest, caller?: Caller): Promise<wire.ChargeAnswer>
-  refund(account: string, requestId: string, request: wire.RefundRequest, caller?: Caller): Promise<wire.RefundAnswer>
+const SYSTEM_CALLER: Caller = { actor: 'system' }
+/** Accounts whose class is remembered for the queue; only those that are not `standard` take a place. */
+const MAX_CLASSES = 100_000
 
-  createAccount(request: wire.AccountRequest, caller?: Caller): Promise<wire.AccountView>
-  /** `subject` selects whose windows are shown beside the account's own. */
-  account(id: string, subject?: wire.Subject): Promise<wire.AccountView>
-  /** `ifRevision`, where given, must be the account's revision: else `precondition_failed`. */
-  patchAccount(id: string, patch: wire.AccountPatch, ifRevision?: number, caller?: Caller): Promise<wire.AccountView>
-  overrideLimits(id: string, request: wire.OverridesRequest, ifRevision?: number, caller?: Caller): Promise<wire.AccountView>
-  grant(account: string, request: wire.GrantRequest, caller?: Caller): Promise<wire.GrantAnswer>
-  revokeGrant(account: string, grant: string, request?: wire.RevokeRequest, caller?: Caller): Promise<wire.GrantView>
+/** Opens the store, publishes the policy where one is given, and starts the sweeps. */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const { store } = options
+  const horizonMs = options.horizonMs ?? DEFAULT_HORIZON_MS
+  const metrics = newMetrics()
+  await store.open({
+    compilePolicy: (version, text) => compilePolicy(version, text),
+    onCommit: (operations, entries, durationMs) => countCommit(metrics, operations, entries, durationMs),
+  })
+  const core = createCore(store)
+  const refusals = createRefusalLog(store, metrics)
+  const sweeper = createSweeper(core, metrics, horizonMs, options.sweeps ?? true)
+  const classes = new Map<string, PriorityClass>()
 
-  accounts(query: wire.PageQuery & { readonly q?: string; readonly plan?: string; readonly status?: wire.AccountStatus }): Promise<wire.List<wire.AccountView>>
-  grants(account: string, query: wire.PageQuery): Promise<wire.List<wire.GrantView>>
-  holds(account: string, query: wire.PageQuery): Promise<wire.List<wire.HoldView>>
-  subjects(account: string, query: wire.PageQuery): Promise<wire.List<wire.SubjectView>>
-  entries(account: string, query: wire.PageQuery & { readonly kinds?: readonly wire.EntryView['kind'][]; readonly newestFirst?: boolean }): Promise<wire.List<wire.EntryView>>
-  /** All accounts, in commit order, without gaps. */
-  journal(query: wire.PageQuery & { readonly kinds?: readonly wire.EntryView['kind'][] }): Promise<wire.List<wire.EntryView>>
-  usage(account: string, query: wire.UsageQuery): Promise<readonly wire.UsageRow[]>
-  explain(account: string, requestId: string): Promise<wire.Explanation>
-  /** Over all accounts that know the id. */
-  explainAnywhere(requestId: string): Promise<readonly wire.Explanation[]>
+  /** The queue knows an account's class from the last step that saw it. */
+  function noteClass(account: string, cells: Cells, env: Env): void {
+    const cell = cells.get('account') as AccountCell | null | undefined
+    const known =
+      cell === null || cell === undefined ? undefined : env.policy.active.plans.get(cell.plan)?.class
+    if (known === undefined || known === 'standard') classes.delete(account)
+    else if (classes.size < MAX_CLASSES || classes.has(account)) classes.set(account, known)
+  }
 
-  policy(version?: number): Promise<wire.PolicyView>
-  policyVersions(query: wire.PageQuery): Promise<wire.List<wire.PolicyVersionView>>
-  checkPolicy(text: string): Promise<wire.PolicyCheck>
-  /** `ifVersion` must be the active version (0 before the first). Publishing the active text again changes nothing. */
-  publishPolicy(text: string, ifVersion: number | undefined, caller?: Caller): Promise<wire.PolicyView>
+  function decided(
+    op: 'reserve' | 'extend',
+    account: string,
+    subject: wire.Subject,
+    answer: wire.DecisionAnswer,
+  ): wire.DecisionAnswer {
+    count(metrics.decisions as Map<string, number>, `${op} ${answer.outcome} ${answer.reason}`, 1)
+    const refused = answer.outcome === 'wait' || answer.outcome === 'deny'
+    if (refused && answer.dry_run !== true) refusals.note(account, subject, answer)
+    return answer
+  }
 
-  createKey(request: wire.KeyRequest, caller?: Caller): Promise<wire.KeyMade>
-  keys(query: wire.PageQuery): Promise<wire.List<wire.KeyView>>
-  revokeKey(id: string, caller?: Caller): Promise<wire.KeyView>
-  /** The key whose secret this is, if it is valid now. */
-  authenticate(secret: string): Promise<wire.KeyView | undefined>
+  async function used(op: ReturnType<typeof intake.settleOp>, caller: Caller): Promise<wire.ChargeAnswer> {
+    const context = contextOf(caller.actor)
+    const keys: Key[] = ['account', requestKey(op.requestId), ...subjectKeys(op.subject ?? {})]
+    const charged = await core.run(
+      op.account,
+      keys,
+      (cells, env) => use(cells, env, context, op),
+      classes.get(op.account),
+    )
+    if (!charged.replayed) {
+      for (const [source, amount] of charged.cover) {
+        count(
+          metrics.chargedMicros as Map<string, number>,
+          source.startsWith('grant:') ? 'credits' : (source.split(':')[0] as string),
+          amount,
+        )
+      }
+    }
+    return present.chargeAnswer(charged)
+  }
 
-  /** Removes what names a subject from entries, requests and logs; the chain stays whole. Answers how many entries lost it. */
-  erase(account: string, dimension: string, value: string, caller?: Caller): Promise<{ readonly entries: number }>
-  /** Brings an account whose last instant lies ahead of the clock back to now, with an entry. */
-  repairClock(account: string, caller?: Caller): Promise<wire.AccountView>
-  acceptClock(): void
-  audit(options: AuditOptions): Promise<AuditReport>
+  /** A read of an account goes through the store's queue as well, so that it shows only what is committed. */
+  const shown = (id: string, subject: wire.Subject): Promise<accounts.Shown> =>
+    core.run(id, ['account', ...subjectKeys(subject)], (cells, env) =>
+      accounts.showAccount(cells, env, contextOf('system'), id, subject),
+    )
 
-  now(): Promise<Millis>
-  health(): StoreHealth
-  readonly metrics: EngineMetrics
-  /** Stops the sweeps, finishes what was accepted, closes the store. */
-  close(): Promise<void>
+  async function accountCell(id: string): Promise<AccountCell> {
+    const cell = await core.run(intake.accountOrSystem(id), ['account'], (cells) => ({
+      result: { ok: cells.get('account') as AccountCell | null },
+      writes: [],
+      entries: [],
+    }))
+    if (cell === null) throw accountUnknown(id)
+    return cell
+  }
+
+  const engine: Engine = {
+    metrics,
+
+    async reserve(request, caller = SYSTEM_CALLER) {
+      const op = intake.reserveOp(request)
+      const context = contextOf(caller.actor)
+      const keys: Key[] = ['account', requestKey(op.requestId), ...subjectKeys(op.subject)]
+      const step = (cells: Cells, env: Env) => {
+        noteClass(op.account, cells, env)
+        return reserve(cells, env, context, op)
+      }
+      const answer = present.decisionAnswer(await core.run(op.account, keys, step, classes.get(op.account)))
+      return decided('reserve', op.account, op.subject, answer)
+    },
+    async extend(request, caller = SYSTEM_CALLER) {
+      const op = intake.extendOp(request)
+      const context = contextOf(caller.actor)
+      const keys: Key[] = ['account', requestKey(op.requestId)]
+      const told = await core.run(
+        op.account,
+        keys,
+        (cells, env) => extend(cells, env, context, op),
+        classes.get(op.account),
+      )
+      return decided('extend', op.account, told.subject, present.decisionAnswer(told))
+    },
+    settle: async (request, caller = SYSTEM_CALLER) => used(intake.settleOp(request, horizonMs), caller),
+    record: async (request, caller = SYSTEM_CALLER) => used(intake.recordOp(request, horizonMs), caller),
+    async release(request, caller = SYSTEM_CALLER) {
+      const op = intake.releaseOp(request)
+      const context = contextOf(caller.actor)
+      return present.releaseAnswer(
+        await core.run(
+          op.account,
+          ['account', requestKey(op.requestId)],
+          (cells, env) => release(cells, env, context, op),
+          classes.get(op.account),
+        ),
+      )
+    },
+    async refund(account, requestId, request, caller = SYSTEM_CALLER) {
+      const op = intake.refundOp(account, requestId, request)
+      const context = contextOf(caller.actor)
+      return present.refundAnswer(
+        await core.run(op.account, ['account', requestKey(op.requestId)], (cells, env) =>
+          refund(cells, env, context, op),
+        ),
+      )
+    },
+
+    async createAccount(request, caller = SYSTEM_CALLER) {
+      const made = intake.newAccount(request)
+      const context = contextOf(caller.actor)
+      return present.accountView(
+        await core.run(made.id, ['account'], (cells, env) =>
+          accounts.createAccount(cells, env, context, made),
+        ),
+      )
+    },
+    async account(id, subject) {
+      return present.accountView(await shown(intake.accountId(id, '/account'), intake.subject(subject)))
+    },
+    async patchAccount(id, patch, ifRevision, caller = SYSTEM_CALLER) {
+      const change = intake.accountChange(patch)
+      const account = intake.accountId(id, '/account')
+      const context = contextOf(caller.actor)
+      return present.accountView(
+        await core.run(account, ['account'], (cells, env) =>
+          accounts.patchAccount(cells, env, context, account, change, ifRevision),
+        ),
+      )
+    },
+    async overrideLimits(id, request, ifRevision, caller = SYSTEM_CALLER) {
+      const op = intake.overrideOp(request)
+      const account = intake.accountId(id, '/account')
+      const context = contextOf(caller.actor)
+      const keys: Key[] =
+        op.subject === undefined
+          ? ['account']
+          : ['account', subjectKey(op.subject.dimension, op.subject.value)]
+      return present.accountView(
+        await core.run(account, keys, (cells, env) =>
+          accounts.overrideLimits(cells, env, context, account, op, ifRevision),
+        ),
+      )
+    },
+    async grant(account, request, caller = SYSTEM_CALLER) {
+      const op = intake.grantOp(account, request)
+      const context = contextOf(caller.actor)
+      return present.grantAnswer(
+        await core.run(op.account, ['account', grantKey(op.id)], (cells, env) =>
+          accounts.grantCredits(cells, env, context, op),
+        ),
+      )
+    },
+    async revokeGrant(account, grant, request = {}, caller = SYSTEM_CALLER) {
+      const id = intake.accountId(account, '/account')
+      const grantId = intake.id(grant, '/grant')
+      const reason = request.reason === undefined ? undefined : intake.text(request.reason, '/reason')
+      const context = contextOf(caller.actor)
+      const step = (cells: Cells, env: Env) => accounts.revokeGrant(cells, env, context, id, grantId, reason)
+      const revoked = await core.run(id, ['account', grantKey(grantId)], step)
+      return present.grantView(revoked.grant, revoked.nowAt)
+    },
+
+    async accounts(query) {
+      const { limit, after } = pageOf(query)
+      const found: AccountCell[] = []
+      for (let from = after; found.length <= limit; ) {
+        const page = await store.accounts({
+          limit: SCAN_PAGE,
+          ...(from === undefined ? {} : { after: from }),
+        })
+        found.push(...page.filter((cell) => matches(cell, query)))
+        const last = page.at(-1)
+        if (last === undefined || page.length < SCAN_PAGE) break
+        from = last.id
+      }
+      const list = listOf(
+        found,
+        limit,
+        (cell) => cell.id,
+        (cell) => cell.id,
+      )
+      return {
+        items: await Promise.all(list.items.map((id) => shown(id, {}).then(present.accountView))),
+        next: list.next,
+      }
+    },
+    async grants(account, query) {
+      const { limit, after } = pageOf(query)
+      const account_ = await shown(intake.accountId(account, '/account'), {})
+      const page = await store.cells(account_.account.id, 'grant:', {
+        limit: limit + 1,
+        ...(after === undefined ? {} : { after }),
+      })
+      return listOf(
+        page,
+        limit,
+        ({ key }) => key,
+        ({ cell }) => present.grantCellView(account_, cell as GrantCell),
+      )
+    },
+    async holds(account, query) {
+      const { limit, after } = pageOf(query)
+      const { id } = await accountCell(intake.accountId(account, '/account'))
+      // Holds come and go while a reader pages: pages are cut by place in the order of end.
+      const skip = numberAfter(after) ?? 0
+      const page = await store.holds(id, skip + limit + 1)
+      const next = page.length > skip + limit ? cursorOf(String(skip + limit)) : null
+      return { items: page.slice(skip, skip + limit).map(present.holdView), next }
+    },
+    async subjects(account, query) {
+      const { limit, after } = pageOf(query)
+      const id = intake.accountId(account, '/account')
+      await accountCell(id)
+      const page = await store.cells(id, 'subject:', {
+        limit: limit + 1,
+        ...(after === undefined ? {} : { after }),
+      })
+      const list = listOf(
+        page,
+        limit,
+        ({ key }) => key,
+        ({ cell }) => cell as SubjectCell,
+      )
+      const items = list.items.map(async ({ dimension, value }) =>
+        subjectView(await shown(id, { [dimension]: value }), dimension, value),
+      )
+      return { items: await Promise.all(items), next: list.next }
+    },
+    async entries(account, query) {
+      const { limit, after } = pageOf(query)
+      const id = intake.accountOrSystem(account)
+      await accountCell(id)
+      const place = numberAfter(after)
+      const newestFirst = query.newestFirst ?? false
+      const range = place === undefined ? {} : newestFirst ? { to: place - 1 } : { from: place + 1 }
+      const page = await store.entries(id, {
+        ...range,
+        newestFirst,
+        limit: limit + 1,
+        ...(query.kinds === undefined ? {} : { kinds: query.kinds }),
+      })
+      return listOf(
+        page,
+        limit,
+        ({ seq }) => String(seq),
+        (entry) => present.entryView(id, entry),
+      )
+    },
+    async journal(query) {
+      const { limit, after } = pageOf(query)
+      const page = await store.journal(after, limit + 1, query.kinds)
+      return listOf(
+        page,
+        limit,
+        ({ position }) => position,
+        ({ account, entry }) => present.entryView(account, entry),
+      )
+    },
+    async usage(account, query) {
+      return usageRows(store, await accountCell(intake.accountId(account, '/account')), query)
+    },
+    async explain(account, requestId) {
+      const id = intake.accountId(account, '/account')
+      await accountCell(id)
+      return explain(store, id, intake.id(requestId, '/request_id'))
+    },
+    async explainAnywhere(requestId) {
+      const known = await store.accountsOfRequest(intake.id(requestId, '/request_id'), SCAN_PAGE)
+      if (known.length === 0) {
+        throw new SluiceError('request_unknown', `no account has a request ${requestId}`, {
+          path: '/request_id',
+          remedy: 'ask with its account: older requests are found only there',
+        })
+      }
+      return Promise.all(known.map((account) => explain(store, account, requestId)))
+    },
+
+    policy: (version) => system.policyView(core, version),
+    policyVersions: (query) => system.policyVersions(core, query),
+    checkPolicy: async (text) => system.check(text),
+    publishPolicy: (text, ifVersion, caller = SYSTEM_CALLER) =>
+      system.publish(core, text, ifVersion, caller.actor),
+    createKey: (request, caller = SYSTEM_CALLER) => system.makeKey(core, request, caller.actor),
+    keys: (query) => system.listKeys(core, query),
+    revokeKey: (id, caller = SYSTEM_CALLER) => system.endKey(core, id, caller.actor),
+    authenticate: (secret) => system.authenticate(core, secret),
+
+    async erase(account, dimension, value, caller = SYSTEM_CALLER) {
+      const id = intake.accountId(account, '/account')
+      await accountCell(id)
+      const subject = { dimension: intake.id(dimension, '/dimension'), value: intake.id(value, '/value') }
+      await refusals.flush()
+      return erase(core, id, subject, caller.actor)
+    },
+    async repairClock(account, caller = SYSTEM_CALLER) {
+      const id = intake.accountId(account, '/account')
+      const context = contextOf(caller.actor)
+      return present.accountView(
+        await core.run(id, ['account'], (cells, env) => accounts.repairClock(cells, env, context, id)),
+      )
+    },
+    acceptClock: () => store.acceptClock(),
+    audit: (auditOptions) => auditStore(store, auditOptions),
+    sweep: () => sweeper.sweep(),
+    tidyUp: () => sweeper.tidyUp(),
+    now: () => store.now(),
+    health: () => store.health(),
+    async close() {
+      await sweeper.close()
+      await refusals.close()
+      await store.close()
+    },
+  }
+  if (options.policy !== undefined) await publishWhereNew(engine, options.policy)
+  return engine
 }
 
-export interface AuditOptions {
-  /** Absent: all accounts and `@system`. */
-  readonly accounts?: readonly string[]
-  /** Heads kept elsewhere: account → `{ seq, hash }`. An entry of that number must have that hash. */
-  readonly heads?: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
-  readonly onAccount?: (account: string, entries: number) => void
-  readonly onDisagreement?: (disagreement: Disagreement) => void
-}
-export interface Disagreement {
-  readonly account: string
-  /** `chain`, `private`, `charge`, `transfer`, `balance`, `window`, `hold`, `grant`, `missing`, `head`, `format` */
-  readonly kind: string
-  readonly message: string
-  readonly seq?: number
-  readonly request?: string
-  readonly amount?: wire.Amount
-}
-export interface AuditReport {
-  readonly accounts: number
-  readonly entries: number
-  readonly disagreements: number
-  readonly heads: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
+/** How many accounts are looked at in one read when a list is filtered, and how many may know one request id. */
+const SCAN_PAGE = 200
+
+const subjectKeys = (subject: wire.Subject): Key[] =>
+  Object.entries(subject).map(([dimension, value]) => subjectKey(dimension, value))
+
+async function publishWhereNew(engine: Engine, policy: string | PolicyDocument): Promise<void> {
+  await engine.publishPolicy(typeof policy === 'string' ? policy : JSON.stringify(policy, null, 2), undefined)
 }
 
-/** Counters since start, for `/metrics`: plain numbers that only the engine changes. */
-export interface EngineMetrics {
-  /** `<operation> <outcome> <reason>` → how many. */
-  readonly decisions: ReadonlyMap<string, number>
-  /** source kind → µCU charged. */
-  readonly chargedMicros: ReadonlyMap<string, number>
-  readonly commits: { count: number; operations: number; entries: number; durationMs: number; readonly sizeBuckets: readonly number[] }
-  openHolds: number
-  sweepLagMs: number
-  refusalsLogged: number
-  refusalsCounted: number
+function matches(
+  cell: AccountCell,
+  query: { readonly q?: string; readonly plan?: string; readonly status?: string },
+): boolean {
+  if (query.plan !== undefined && cell.plan !== query.plan) return false
+  if (query.status !== undefined && cell.status !== query.status) return false
+  return (
+    query.q === undefined ||
+    cell.id.includes(query.q) ||
+    Object.values(cell.metadata).some((value) => value.includes(query.q as string))
+  )
 }
-export const COMMIT_SIZE_BOUNDS = [1, 2, 4, 8, 16, 32, 64, 128, 256] as const
 
-export type { PriorityClass }
+function subjectView(shown: accounts.Shown, dimension: string, value: string): wire.SubjectView {
+  return {
+    dimension,
+    value,
+    limits: shown.limits
+      .filter((line) => line[2] === dimension)
+      .map((line) => present.limit(line, shown.subject)),
+    overrides: present.overrideViews(shown.subjects[dimension]?.overrides ?? {}, shown.nowAt),
+  }
+}
+
+function newMetrics(): EngineMetrics {
+  return {
+    decisions: new Map(),
+    chargedMicros: new Map(),
+    commits: {
+      count: 0,
+      operations: 0,
+      entries: 0,
+      durationMs: 0,
+      sizeBuckets: COMMIT_SIZE_BOUNDS.map(() => 0),
+    },
+    openHolds: 0,
+    sweepLagMs: 0,
+    refusalsLogged: 0,
+    refusalsCounted: 0,
+  }
+}
+
+function count(counts: Map<string, number>, key: string, by: number): void {
+  counts.set(key, (counts.get(key) ?? 0) + by)
+}
+
+function countCommit(metrics: EngineMetrics, operations: number, entries: number, durationMs: number): void {
+  const { commits } = metrics
+  commits.count += 1
+  commits.operations += operations
+  commits.entries += entries
+  commits.durationMs += durationMs
+  const bucket = COMMIT_SIZE_BOUNDS.findIndex((bound) => operations <= bound)
+  const buckets = commits.sizeBuckets as number[]
+  if (bucket >= 0) buckets[bucket] = (buckets[bucket] ?? 0) + 1
+}

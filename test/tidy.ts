@@ -87,7 +87,7 @@ const DOORS: Readonly<Record<string, Door>> = {
   sqlite: BACKEND,
   postgres: BACKEND,
   coalesce: { values: ['store', ...GROUND], types: ['kernel', 'ledger'], ...OUTSIDE },
-  engine: { values: ['kernel', 'ledger', 'policy', 'store', ...GROUND], node: 'any' },
+  engine: { values: ['kernel', 'ledger', 'policy', 'store', ...GROUND], types: ['wire'], node: 'any' },
   sim: { values: ['engine', 'kernel', 'ledger', 'policy', 'memory', 'store', ...GROUND], ...OUTSIDE },
   server: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },
   gateway: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },

@@ -1,10 +1,10 @@
 /** The three records of a charge, in their order: usage, charge, balances. And the closing of a hold that charged nothing. */
 import type { UsageBody } from '../ledger/entries.ts'
 import type { Quantities } from '../ledger/price.ts'
-import type { Micros, Millis } from '../units.ts'
+import { add, type Micros, type Millis } from '../units.ts'
 import type { RequestCell } from './cells.ts'
 import { type Spending, splitOf } from './charge.ts'
-import type { Draft } from './draft.ts'
+import type { Draft, Move } from './draft.ts'
 
 export interface Bill {
   readonly op: UsageBody['op']
@@ -58,7 +58,7 @@ export function bookCharge(draft: Draft, request: RequestCell, spending: Spendin
     },
     { ...story, previous: usageSeq },
   )
-  draft.book(spending.moves, { ...story, previous: seq, charge: seq })
+  draft.book(mergeMoves(spending.moves), { ...story, previous: seq, charge: seq })
   request.seqs.last = seq
   // A correction upwards adds to what stands; one downwards has already been taken from it.
   const before = bill.corrects === undefined ? undefined : request.charge
@@ -90,4 +90,18 @@ export function bookClosing(
   )
   draft.book(spending.moves, { at, request: request.id, previous: seq })
   request.seqs.last = seq
+}
+
+/** One transfer for what moved between the same two within one charge, in the order first moved. */
+function mergeMoves(moves: readonly Move[]): Move[] {
+  const merged: Move[] = []
+  for (const move of moves) {
+    const same = merged.findIndex(
+      (other) => other.from === move.from && other.to === move.to && other.reason === move.reason,
+    )
+    const other = merged[same]
+    if (other === undefined) merged.push(move)
+    else merged[same] = { ...other, amount: add(other.amount, move.amount) }
+  }
+  return merged
 }

@@ -4,7 +4,7 @@
  */
 import { assert, present } from '../assert.ts'
 import { owed } from '../ledger/books.ts'
-import type { BalanceReason, Split, WindowMove } from '../ledger/entries.ts'
+import type { Split, WindowMove } from '../ledger/entries.ts'
 import type { Grant, Subject } from '../ledger/grants.ts'
 import type { Quantities } from '../ledger/price.ts'
 import { add, type Micros, type Millis } from '../units.ts'
@@ -347,8 +347,9 @@ function restoreBudgets(draft: Draft, request: RequestCell, amount: Micros, spen
   return kept
 }
 
-export const splitOf = (parts: readonly Part[]): Split =>
-  parts.map((part) => [part.source, part.amount] as const)
-export const sumOf = (parts: readonly Part[], source: string): Micros =>
-  parts.reduce((sum, part) => (part.source === source ? add(sum, part.amount) : sum), 0)
-export type { BalanceReason }
+/** Parts by source, in the order first drawn: a source that paid within the hold and beyond it is told once. */
+export function splitOf(parts: readonly Part[]): Split {
+  const sums = new Map<string, Micros>()
+  for (const { source, amount } of parts) sums.set(source, add(sums.get(source) ?? 0, amount))
+  return [...sums]
+}

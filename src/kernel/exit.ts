@@ -17,7 +17,15 @@ import {
 import { type Bill, bookCharge, bookClosing } from './book.ts'
 import type { Cells, Charged as Charge, RequestCell } from './cells.ts'
 import { chargeBeyond, chargeHold, chargeUnheld, noSpending, restore, splitOf, type Use } from './charge.ts'
-import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
+import {
+  CLOCK_TOLERANCE_MS,
+  type Context,
+  copyRequest,
+  type Draft,
+  onAccount,
+  type StepEnv,
+  type StepOutcome,
+} from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { meaningHash, requireSameMeaning } from './meaning.ts'
 import { featureOf } from './pricing.ts'
@@ -94,7 +102,14 @@ function requireRecent(draft: Draft, op: UseOp): void {
     ['/at', op.at],
     ['/started_at', op.startedAt],
   ] as const) {
-    if (at === undefined || at >= draft.nowAt - op.horizonMs) continue
+    if (at === undefined) continue
+    if (at > draft.nowAt + CLOCK_TOLERANCE_MS) {
+      fail('invalid', `${path.slice(1)} lies in the future`, {
+        path,
+        remedy: 'send the instant at which it happened',
+      })
+    }
+    if (at >= draft.nowAt - op.horizonMs) continue
     fail('too_old', `${path.slice(1)} lies more than ${Math.round(op.horizonMs / 86_400_000)} days back`, {
       path,
       remedy: 'send it within the horizon, or correct the account with an adjustment grant',

@@ -7,7 +7,7 @@ import type { Micros, Millis } from '../units.ts'
 import { advance } from './advance.ts'
 import { type Advice, advise } from './advise.ts'
 import { chargedBefore, type Decided, decidedBefore } from './answers.ts'
-import type { Cells, Hold, Part, RequestCell } from './cells.ts'
+import type { Cells, Hold, RequestCell } from './cells.ts'
 import { splitOf } from './charge.ts'
 import { decide, standing, type Verdict } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
@@ -173,17 +173,10 @@ function bodyOf(
     ...(result.outcome === 'partial' && hold?.estimate !== undefined
       ? { granted_estimate: hold.estimate }
       : {}),
-    from: bySource(hold?.parts ?? []),
+    from: splitOf(hold?.parts ?? []),
     expires_at: request.expiresAt,
     limits: result.limits,
   }
-}
-
-/** The whole hold by source, in the order first drawn. */
-function bySource(parts: readonly Part[]): DecisionBody['from'] {
-  const sums = new Map<string, Micros>()
-  for (const [source, amount] of splitOf(parts)) sums.set(source, (sums.get(source) ?? 0) + amount)
-  return [...sums]
 }
 
 function told(draft: Draft, request: RequestCell, body: DecisionBody, advice?: Advice): Decided {

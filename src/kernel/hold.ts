@@ -210,7 +210,7 @@ function sameWindows(a: readonly WindowRef[] | undefined, b: readonly WindowRef[
   )
 }
 
-/** Budgets of the same instance are one; so are amounts of one rate, as admitted last. */
+/** Budgets of the same instance are one; so are amounts of one rate, as if all had been admitted at the first: never too much is given back. */
 function mergeGuards(guards: readonly GuardHold[]): GuardHold[] {
   const merged: GuardHold[] = []
   for (const guard of guards) {
@@ -222,7 +222,7 @@ function mergeGuards(guards: readonly GuardHold[]): GuardHold[] {
     )
     const other = merged[same]
     if (other === undefined) merged.push(guard)
-    else merged[same] = { ...other, amount: add(other.amount, guard.amount), at: guard.at }
+    else merged[same] = { ...other, amount: add(other.amount, guard.amount) }
   }
   return merged
 }

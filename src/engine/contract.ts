@@ -1,0 +1,158 @@
+/** What the engine promises its callers. `../engine.ts` makes one. */
+import type { PriorityClass } from '../kernel/plan.ts'
+import type { StoreHealth } from '../store.ts'
+import type { Millis } from '../units.ts'
+import type * as wire from '../wire.ts'
+
+/** On whose behalf an operation runs: a key's id, or `system`. Stands in every entry it writes. */
+export interface Caller {
+  readonly actor: string
+}
+
+/**
+ * Every method rejects with `SluiceError` where Sluice could not decide; a refusal is an answer. Every mutating method
+ * may be repeated any number of times with the same ids, and changes nothing after the first.
+ */
+export interface Engine {
+  reserve(request: wire.ReserveRequest, caller?: Caller): Promise<wire.DecisionAnswer>
+  extend(request: wire.ExtendRequest, caller?: Caller): Promise<wire.DecisionAnswer>
+  settle(request: wire.SettleRequest, caller?: Caller): Promise<wire.ChargeAnswer>
+  release(request: wire.ReleaseRequest, caller?: Caller): Promise<wire.ReleaseAnswer>
+  record(request: wire.RecordRequest, caller?: Caller): Promise<wire.ChargeAnswer>
+  refund(
+    account: string,
+    requestId: string,
+    request: wire.RefundRequest,
+    caller?: Caller,
+  ): Promise<wire.RefundAnswer>
+
+  createAccount(request: wire.AccountRequest, caller?: Caller): Promise<wire.AccountView>
+  /** `subject` selects whose windows are shown beside the account's own. */
+  account(id: string, subject?: wire.Subject): Promise<wire.AccountView>
+  /** `ifRevision`, where given, must be the account's revision: else `precondition_failed`. */
+  patchAccount(
+    id: string,
+    patch: wire.AccountPatch,
+    ifRevision?: number,
+    caller?: Caller,
+  ): Promise<wire.AccountView>
+  overrideLimits(
+    id: string,
+    request: wire.OverridesRequest,
+    ifRevision?: number,
+    caller?: Caller,
+  ): Promise<wire.AccountView>
+  grant(account: string, request: wire.GrantRequest, caller?: Caller): Promise<wire.GrantAnswer>
+  revokeGrant(
+    account: string,
+    grant: string,
+    request?: wire.RevokeRequest,
+    caller?: Caller,
+  ): Promise<wire.GrantView>
+
+  accounts(
+    query: wire.PageQuery & {
+      readonly q?: string
+      readonly plan?: string
+      readonly status?: wire.AccountStatus
+    },
+  ): Promise<wire.List<wire.AccountView>>
+  grants(account: string, query: wire.PageQuery): Promise<wire.List<wire.GrantView>>
+  holds(account: string, query: wire.PageQuery): Promise<wire.List<wire.HoldView>>
+  subjects(account: string, query: wire.PageQuery): Promise<wire.List<wire.SubjectView>>
+  entries(
+    account: string,
+    query: wire.PageQuery & {
+      readonly kinds?: readonly wire.EntryView['kind'][]
+      readonly newestFirst?: boolean
+    },
+  ): Promise<wire.List<wire.EntryView>>
+  /** All accounts, in commit order, without gaps. */
+  journal(
+    query: wire.PageQuery & { readonly kinds?: readonly wire.EntryView['kind'][] },
+  ): Promise<wire.List<wire.EntryView>>
+  usage(account: string, query: wire.UsageQuery): Promise<readonly wire.UsageRow[]>
+  explain(account: string, requestId: string): Promise<wire.Explanation>
+  /** Over all accounts that know the id. */
+  explainAnywhere(requestId: string): Promise<readonly wire.Explanation[]>
+
+  policy(version?: number): Promise<wire.PolicyView>
+  policyVersions(query: wire.PageQuery): Promise<wire.List<wire.PolicyVersionView>>
+  checkPolicy(text: string): Promise<wire.PolicyCheck>
+  /** `ifVersion` must be the active version (0 before the first). Publishing the active text again changes nothing. */
+  publishPolicy(text: string, ifVersion: number | undefined, caller?: Caller): Promise<wire.PolicyView>
+
+  createKey(request: wire.KeyRequest, caller?: Caller): Promise<wire.KeyMade>
+  keys(query: wire.PageQuery): Promise<wire.List<wire.KeyView>>
+  revokeKey(id: string, caller?: Caller): Promise<wire.KeyView>
+  /** The key whose secret this is, if it is valid now. */
+  authenticate(secret: string): Promise<wire.KeyView | undefined>
+
+  /** Removes what names a subject from entries, requests and logs; the chain stays whole. Answers how many entries lost it. */
+  erase(
+    account: string,
+    dimension: string,
+    value: string,
+    caller?: Caller,
+  ): Promise<{ readonly entries: number }>
+  /** Brings an account whose last instant lies ahead of the clock back to now, with an entry. */
+  repairClock(account: string, caller?: Caller): Promise<wire.AccountView>
+  acceptClock(): void
+  audit(options: AuditOptions): Promise<AuditReport>
+
+  /** Closes holds past their end until none is left; answers how many. The sweep does it by itself; tests and simulations call it. */
+  sweep(): Promise<number>
+  /** One quiet pass over all accounts: grants and periods that are due, idle subjects, requests past the horizon. */
+  tidyUp(): Promise<void>
+  now(): Promise<Millis>
+  health(): StoreHealth
+  readonly metrics: EngineMetrics
+  /** Stops the sweeps, finishes what was accepted, closes the store. */
+  close(): Promise<void>
+}
+
+export interface AuditOptions {
+  /** Absent: all accounts and `@system`. */
+  readonly accounts?: readonly string[]
+  /** Heads kept elsewhere: account → `{ seq, hash }`. An entry of that number must have that hash. */
+  readonly heads?: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
+  readonly onAccount?: (account: string, entries: number) => void
+  readonly onDisagreement?: (disagreement: Disagreement) => void
+}
+export interface Disagreement {
+  readonly account: string
+  /** `chain`, `private`, `charge`, `transfer`, `balance`, `window`, `hold`, `grant`, `missing`, `head`, `format` */
+  readonly kind: string
+  readonly message: string
+  readonly seq?: number
+  readonly request?: string
+  readonly amount?: wire.Amount
+}
+export interface AuditReport {
+  readonly accounts: number
+  readonly entries: number
+  readonly disagreements: number
+  readonly heads: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
+}
+
+/** Counters since start, for `/metrics`: plain numbers that only the engine changes. */
+export interface EngineMetrics {
+  /** `<operation> <outcome> <reason>` → how many. */
+  readonly decisions: ReadonlyMap<string, number>
+  /** source kind → µCU charged. */
+  readonly chargedMicros: ReadonlyMap<string, number>
+  readonly commits: {
+    count: number
+    operations: number
+    entries: number
+    durationMs: number
+    readonly sizeBuckets: readonly number[]
+  }
+  openHolds: number
+  sweepLagMs: number
+  refusalsLogged: number
+  refusalsCounted: number
+}
+export const COMMIT_SIZE_BOUNDS = [1, 2, 4, 8, 16, 32, 64, 128, 256] as const
+
+export type { PriorityClass }

@@ -1,0 +1,95 @@
+/** The whole story of a request: its entries from the first decision to the last transfer, and what was refused before. */
+import { SluiceError } from '../errors.ts'
+import { type AccountCell, type RequestCell, requestKey } from '../kernel/cells.ts'
+import { readEntry, readPrivate, type StoredEntry } from '../ledger/entries.ts'
+import { tellStory } from '../ledger/story.ts'
+import type { Store } from '../store.ts'
+import { formatMicros } from '../units.ts'
+import type { DecisionAnswer, Explanation } from '../wire.ts'
+import { entryView } from './present.ts'
+
+const PAGE = 500
+/** The most transfers that one charge makes: every live grant, and its ending. */
+const MAX_TRANSFERS = 600
+
+export async function explain(store: Store, account: string, requestId: string): Promise<Explanation> {
+  const [cell] = await store.cells(account, requestKey(requestId), { limit: 1 })
+  const request =
+    cell !== undefined && cell.key === requestKey(requestId) ? (cell.cell as RequestCell) : undefined
+  const entries =
+    request === undefined ? await scan(store, account, requestId) : await walk(store, account, request)
+  const refusals = await store.refusals(account, { requestId, limit: 20 })
+  if (request === undefined && entries.length === 0 && refusals.length === 0) {
+    throw new SluiceError('request_unknown', `account ${account} has no request ${requestId}`, {
+      path: '/request_id',
+      remedy:
+        'a refused reserve is kept only in the bounded log of refusals; the first of each second is whole there',
+    })
+  }
+  return {
+    account,
+    request_id: requestId,
+    state: request?.state ?? 'none',
+    ...(request === undefined || request.feature === ''
+      ? {}
+      : { feature: request.feature, subject: request.subject, attributes: request.attributes }),
+    held: formatMicros(request?.hold?.granted ?? 0),
+    charged: formatMicros(request?.charge?.cost ?? 0),
+    expires_at: request?.expiresAt ?? null,
+    entries: entries.map((entry) => entryView(account, entry)),
+    refusals: refusals.map((line) => ({
+      at: line.at,
+      reason: line.reason,
+      count: line.count,
+      answer: JSON.parse(line.answer) as DecisionAnswer,
+    })),
+    story: tellStory(entries.map((stored) => ({ entry: readEntry(stored), person: readPrivate(stored) }))),
+  }
+}
+
+/** From the newest entry of the story back to its first, and the transfers that follow each. */
+async function walk(store: Store, account: string, request: RequestCell): Promise<StoredEntry[]> {
+  const story = new Map<number, StoredEntry>()
+  for (let seq = request.seqs.last; seq !== undefined; ) {
+    const [stored] = await store.entries(account, { from: seq, to: seq, limit: 1 })
+    if (stored === undefined) break
+    story.set(stored.seq, stored)
+    if (stored.kind !== 'decision') {
+      const after = await store.entries(account, {
+        from: seq + 1,
+        kinds: ['balance'],
+        to: seq + MAX_TRANSFERS,
+        limit: MAX_TRANSFERS,
+      })
+      for (const follower of after) {
+        if (readEntry(follower).request !== request.id) break
+        story.set(follower.seq, follower)
+      }
+    }
+    seq = readEntry(stored).previous
+  }
+  return [...story.values()].sort((a, b) => a.seq - b.seq)
+}
+
+/** A request whose cell is past the horizon is still in the journal. */
+async function scan(store: Store, account: string, requestId: string): Promise<StoredEntry[]> {
+  const found: StoredEntry[] = []
+  for (let from = 1; ; ) {
+    const page = await store.entries(account, { from, limit: PAGE })
+    // The text test spares parsing of what is plainly another request's.
+    for (const stored of page)
+      if (stored.body.includes(requestId) && readEntry(stored).request === requestId) found.push(stored)
+    const last = page.at(-1)
+    if (last === undefined || page.length < PAGE) return found
+    from = last.seq + 1
+  }
+}
+
+export function accountUnknown(id: string): SluiceError {
+  return new SluiceError('account_unknown', `there is no account ${id}`, {
+    path: '/account',
+    remedy: 'create it, or name a default_plan in the policy',
+  })
+}
+
+export type { AccountCell }
