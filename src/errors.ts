@@ -6,7 +6,10 @@ export const ERRORS = {
   invalid: { status: 400, says: 'The request is not valid.' },
   subject_missing: { status: 400, says: 'The plan counts by a dimension that the subject does not have.' },
   price_missing: { status: 400, says: 'No line of the rate card prices this request.' },
-  estimate_missing: { status: 400, says: 'Neither an estimate nor a cost was given, and the feature has no default.' },
+  estimate_missing: {
+    status: 400,
+    says: 'Neither an estimate nor a cost was given, and the feature has no default.',
+  },
   too_old: { status: 400, says: 'The instant lies before the horizon within which ids are protected.' },
   amount_overflow: { status: 400, says: 'An amount left the range that can be counted exactly.' },
   unauthorized: { status: 401, says: 'The key is missing, unknown, expired or revoked.' },
@@ -46,7 +49,12 @@ export interface ErrorDetail {
   readonly retryAfterMs?: number
   /** The first answer, where a conflict has one; complaints, where a policy is not valid. */
   readonly first?: unknown
-  readonly complaints?: readonly { readonly path: string; readonly message: string; readonly line?: number; readonly column?: number }[]
+  readonly complaints?: readonly {
+    readonly path: string
+    readonly message: string
+    readonly line?: number
+    readonly column?: number
+  }[]
   readonly cause?: unknown
 }
 

@@ -2,8 +2,9 @@
  * The compiled policy, as the kernel reads it. `policy/` makes it from what the owner wrote; nothing here parses.
  * Everything is frozen data, so that one compiled policy serves all decisions at once.
  */
-import type { RateCard, Quantities } from '../ledger/price.ts'
+
 import type { GrantKind } from '../ledger/grants.ts'
+import type { Quantities, RateCard } from '../ledger/price.ts'
 import type { Micros, Millis } from '../units.ts'
 
 export interface Policy {
@@ -39,7 +40,11 @@ export interface Plan {
   readonly waterfall: readonly Source[]
   readonly grants: readonly RecurringGrant[]
   readonly shortfall: { readonly absorbMicros: Micros; readonly rule: WindowRule } | undefined
-  readonly hold: { readonly ttlMs: Millis; readonly maxLifetimeMs: Millis; readonly onExpiry: 'release' | 'charge' }
+  readonly hold: {
+    readonly ttlMs: Millis
+    readonly maxLifetimeMs: Millis
+    readonly onExpiry: 'release' | 'charge'
+  }
   readonly patienceMs: Millis
   /** Descending thresholds in µCU of credits left. */
   readonly lowBalanceMicros: readonly Micros[]
@@ -54,7 +59,10 @@ export type WindowRule =
   | { readonly anchor: 'first_use'; readonly lengthMs: Millis }
   | { readonly anchor: 'calendar'; readonly unit: CalendarUnit; readonly weekStart: Weekday }
   | { readonly anchor: 'calendar_or_account'; readonly unit: CalendarUnit; readonly weekStart: Weekday }
-  | { readonly anchor: 'account'; readonly period: { readonly unit: CalendarUnit } | { readonly lengthMs: Millis } }
+  | {
+      readonly anchor: 'account'
+      readonly period: { readonly unit: CalendarUnit } | { readonly lengthMs: Millis }
+    }
 
 export type CalendarUnit = 'hour' | 'day' | 'week' | 'month'
 /** ISO 8601: Monday is 1, Sunday 7. */
