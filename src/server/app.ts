@@ -6,7 +6,12 @@ import { randomBytes } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyBaseLogger, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import type { Logger } from 'pino'
 import type { Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
@@ -33,6 +38,7 @@ export interface AppOptions {
 }
 
 const MIB = 1024 * 1024
+const ID = new RegExp(ID_PATTERN)
 
 /**
  * Makes the app. It listens nowhere yet: `serve.ts` does that, and tests send requests through `inject`. The engine
@@ -41,7 +47,7 @@ const MIB = 1024 * 1024
 export function createApp({ engine, adminKey, testClock, log }: AppOptions): App {
   const app: App = Fastify({
     ...(log === undefined ? { logger: false } : { loggerInstance: log as FastifyBaseLogger }),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     // One logger for all: a child for each request costs more than the line it would write.
     childLoggerFactory: (logger) => logger,
     bodyLimit: MIB,
@@ -49,7 +55,9 @@ export function createApp({ engine, adminKey, testClock, log }: AppOptions): App
     genReqId: requestIds(),
     return503OnClosing: false,
     clientErrorHandler: refuseMalformed,
-    frameworkErrors: (error, _request, reply) => void sendProblem(reply, asSluiceError(error)),
+    // What is refused before a route is found has met no hook yet.
+    frameworkErrors: (error, request, reply) =>
+      void sendProblem(reply.header('x-request-id', request.id), asSluiceError(error)),
     ajv: {
       customOptions: {
         coerceTypes: false,
@@ -86,7 +94,10 @@ function guard(app: App, { auth }: Door): void {
   function guardOf({ roles, scope }: Call, ofAccount: boolean) {
     const admit = (request: FastifyRequest, key: Key): void => {
       request.key = key
-      permit(key, roles, scope, ofAccount ? (request.params as { id: string }).id : undefined)
+      const account = ofAccount ? (request.params as { id: string }).id : undefined
+      permit(key, roles, scope, account)
+      // The schema holds the path against the form of ids only after this.
+      if (account !== undefined && ID.test(account)) request.tale.account = account
     }
     return (request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void => {
       try {
@@ -138,25 +149,20 @@ function answerProblems(app: App, log: Logger | undefined): void {
     if (error.code === 'internal') log?.error({ id: request.id, err: error.detail.cause ?? error }, 'failed')
     return sendProblem(reply, error)
   })
-  app.setNotFoundHandler((_request, reply) =>
-    sendProblem(
-      reply,
-      new SluiceError('not_found', 'There is no such call.', {
-        path: '',
-        remedy: 'Check method and path: /openapi.json has all calls.',
-      }),
-    ),
-  )
+  app.setNotFoundHandler((request, reply) => {
+    request.tale.code = 'not_found'
+    const remedy = 'Check method and path: /openapi.json has all calls.'
+    return sendProblem(reply, new SluiceError('not_found', 'There is no such call.', { path: '', remedy }))
+  })
 }
 
 /** The caller's `x-request-id` where it has the form of an id, else one of our own. */
 function requestIds(): (request: { headers: Record<string, unknown> }) => string {
   const own = randomBytes(6).toString('base64url')
-  const pattern = new RegExp(ID_PATTERN)
   let count = 0
   return ({ headers }) => {
     const given = headers['x-request-id']
-    if (typeof given === 'string' && pattern.test(given)) return given
+    if (typeof given === 'string' && ID.test(given)) return given
     count += 1
     return `${own}-${count.toString(36)}`
   }

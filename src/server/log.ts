@@ -5,7 +5,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type DestinationStream, type Logger, pino } from 'pino'
 
-/** What a handler tells about its request, for the log line. */
+/** What a handler tells about its request, for the log line. Ids that the schema has admitted, and names of ours. */
 export interface Tale {
   account?: string
   request?: string
@@ -15,9 +15,13 @@ export interface Tale {
   operations?: number
 }
 
-/** Names under which a secret could travel: replaced wherever they stand in a line, up to three levels deep. */
+/**
+ * Names under which a secret could travel, and where a line might carry one by mistake: replaced there. Wildcards would
+ * find them anywhere, at 23 µs a line instead of 4.
+ */
 const SECRET_NAMES = ['authorization', 'secret', 'secretHash', 'adminKey', 'password', 'cookie']
-const REDACTED = SECRET_NAMES.flatMap((name) => [name, `*.${name}`, `*.*.${name}`])
+const PLACES = ['', 'err.', 'body.', 'headers.', 'req.headers.', 'key.']
+const REDACTED = SECRET_NAMES.flatMap((name) => PLACES.map((place) => place + name))
 
 /**
  * The log of a server. Lines are JSON, one each; to standard output in blocks where no destination is given, so that a
@@ -33,6 +37,12 @@ export function createLog(level = 'info', destination?: DestinationStream): Logg
     },
     destination ?? pino.destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 1000 }),
   )
+}
+
+/** Whose request it is, out of a body that the schema has admitted. */
+export function tell(tale: Tale, body: { readonly account: string; readonly request_id: string }): void {
+  tale.account = body.account
+  tale.request = body.request_id
 }
 
 /** Writes the line of a request that has been answered. */

@@ -5,7 +5,8 @@
 import swagger from '@fastify/swagger'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import type { App, Call } from './door.ts'
-import { CALL_EXAMPLES, ERROR_EXAMPLES } from './examples.ts'
+import { ERROR_EXAMPLES } from './error-examples.ts'
+import { EXAMPLES } from './examples.ts'
 
 const TAGS: Readonly<Record<Call['tag'], string>> = {
   decide: 'How much is allowed, and from where',
@@ -106,7 +107,7 @@ function complete(operation: Operation): void {
   delete operation['x-media']
   if (call === undefined) return
   if (call.roles.length > 0) operation.description = `Roles: ${call.roles.join(', ')}.`
-  const example = CALL_EXAMPLES[call.id]
+  const example = EXAMPLES.get(call.id)
   const body = operation.requestBody
   if (body !== undefined) {
     const [schema] = Object.values(body.content)

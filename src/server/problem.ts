@@ -107,15 +107,38 @@ interface Refusal {
   readonly params: Readonly<Record<string, unknown>>
   readonly message?: string
   readonly parentSchema?: {
+    readonly type?: unknown
     readonly description?: string
     readonly properties?: Readonly<Record<string, { readonly description?: string }>>
   }
 }
 
+/** What is wrong, by the keyword that refused; the compiler's own words where there are none here. */
+const SAID: Readonly<Record<string, string>> = {
+  type: 'is not of the right type',
+  pattern: 'does not have its form',
+  enum: 'is none of those known',
+  const: 'is not the one value known',
+  minimum: 'is too small',
+  maximum: 'is too large',
+  maxLength: 'is too long',
+  maxItems: 'has too many items',
+  maxProperties: 'has too many members',
+}
+const KINDS: Readonly<Record<string, string>> = {
+  object: 'a JSON object',
+  array: 'an array',
+  string: 'a text',
+  number: 'a number',
+  integer: 'an integer',
+  boolean: 'true or false',
+  null: 'null',
+}
+
 /** A refusal by the schema, with the path of what is wrong and, from the schema's own words, what would be right. */
 export function refusedByShape(refusal: Refusal): SluiceError {
   const { keyword, instancePath, params, parentSchema } = refusal
-  const { properties = {}, description } = parentSchema ?? {}
+  const { properties = {} } = parentSchema ?? {}
   if (keyword === 'additionalProperties') {
     const name = String(params.additionalProperty)
     const known = Object.keys(properties)
@@ -126,22 +149,25 @@ export function refusedByShape(refusal: Refusal): SluiceError {
   }
   if (keyword === 'required') {
     const name = String(params.missingProperty)
-    const wanted = properties[name]?.description
     return new SluiceError('invalid', `${JSON.stringify(name)} is missing.`, {
       path: `${instancePath}/${pointerPart(name)}`,
-      remedy: wanted === undefined ? 'Give it.' : `Give it. ${wanted}.`,
+      remedy: `Give it. ${sentence(properties[name]?.description ?? 'It may not be absent')}`,
     })
   }
-  const what =
-    instancePath === ''
-      ? 'The value'
-      : JSON.stringify(cut(instancePath.slice(instancePath.lastIndexOf('/') + 1)))
-  return new SluiceError('invalid', `${what} ${refusal.message ?? 'is not valid'}.`, {
+  const place = instancePath.slice(instancePath.lastIndexOf('/') + 1)
+  const what = instancePath === '' ? 'What was sent' : JSON.stringify(cut(place))
+  return new SluiceError('invalid', `${what} ${SAID[keyword] ?? refusal.message ?? 'is not valid'}.`, {
     path: instancePath,
-    remedy:
-      description === undefined ? `It ${refusal.message ?? 'is not valid'}.` : `Give this: ${description}.`,
+    remedy: `Give this: ${sentence(parentSchema?.description ?? typesOf(parentSchema?.type))}`,
   })
 }
+
+function typesOf(type: unknown): string {
+  const types = [type].flat().map((name) => KINDS[String(name)] ?? 'what the contract says')
+  return types.join(' or ')
+}
+
+const sentence = (text: string): string => `${text}.`
 
 /** A name as a part of a JSON pointer (RFC 6901). */
 export function pointerPart(name: string): string {

@@ -16,7 +16,10 @@ export const word = (what: string) =>
 
 const page = {
   limit: Type.Optional(
-    Type.String({ pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'How many at most: 1 to 1000, once' }),
+    Type.String({
+      pattern: '^([1-9][0-9]?|[1-4][0-9]{2}|500)$',
+      description: 'How many at most: 1 to 500, once',
+    }),
   ),
   cursor: Type.Optional(
     Type.String({

@@ -80,7 +80,7 @@ function writeBare(value: BareItem): string {
   if (typeof value === 'number') return writeInteger(value)
   if (typeof value === 'string') return writeString(value)
   if (typeof value === 'boolean') return value ? '?1' : '?0'
-  if (value instanceof Uint8Array) return `:${Buffer.from(value).toString('base64')}:`
+  if (value instanceof Uint8Array) return writeBytes(value)
   if ('decimal' in value) return writeDecimal(value.decimal)
   if ('date' in value) return `@${writeInteger(value.date)}`
   if ('display' in value) return writeDisplay(value.display)
@@ -96,9 +96,15 @@ function writeInteger(value: number): string {
   return String(value)
 }
 
-function writeString(value: string): string {
+/** Writes a String: printable ASCII in quotes. */
+export function writeString(value: string): string {
   if (!isPrintable(value)) throw new StructuredFieldError('a string holds printable ASCII only')
   return `"${value.replace(/["\\]/g, '\\$&')}"`
+}
+
+/** Writes a Byte Sequence: base64 between colons. */
+export function writeBytes(value: Uint8Array): string {
+  return `:${Buffer.from(value.buffer, value.byteOffset, value.length).toString('base64')}:`
 }
 
 /** Whether a text can be a String: printable ASCII. */

@@ -12,7 +12,12 @@ import { AccountPatch, AccountRequest, OverridesRequest } from '../schemas/reque
 import { ref, Status } from '../schemas/shapes.ts'
 
 const Listed = pageQuery({
-  q: Type.Optional(word('What the id begins with')),
+  q: Type.Optional(
+    Type.String({
+      maxLength: 256,
+      description: 'A text that the id or a note contains: at most 256 characters, once',
+    }),
+  ),
   plan: Type.Optional(word('The plan')),
   status: Type.Optional(Status),
 })

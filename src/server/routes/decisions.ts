@@ -6,7 +6,7 @@ import type { DecisionAnswer, ExtendRequest as Extend, ReserveRequest as Reserve
 import { bindSubject, checkAccount, checkOwner, type Key } from '../auth.ts'
 import { type App, callerOf, type Door, METER } from '../door.ts'
 import { decisionHeaders } from '../headers.ts'
-import type { Tale } from '../log.ts'
+import { tell } from '../log.ts'
 import { DecisionAnswer as DecisionSchema } from '../schemas/answers.ts'
 import { ExtendRequest, ReserveRequest } from '../schemas/requests.ts'
 import { ref } from '../schemas/shapes.ts'
@@ -31,7 +31,10 @@ export function decisions(app: App, { engine }: Door): void {
         },
       },
     },
-    async (request, reply) => decided(await reserve(engine, request.key, request.body), request, reply),
+    async (request, reply) => {
+      tell(request.tale, request.body)
+      return decided(await reserve(engine, request.key, request.body), request, reply)
+    },
   )
   app.post(
     '/v1/extend',
@@ -51,7 +54,10 @@ export function decisions(app: App, { engine }: Door): void {
         },
       },
     },
-    async (request, reply) => decided(await extend(engine, request.key, request.body), request, reply),
+    async (request, reply) => {
+      tell(request.tale, request.body)
+      return decided(await extend(engine, request.key, request.body), request, reply)
+    },
   )
 }
 
@@ -89,12 +95,8 @@ export async function extend(engine: Engine, key: Key, body: Extend): Promise<De
 }
 
 function decided(answer: DecisionAnswer, request: FastifyRequest, reply: FastifyReply): DecisionAnswer {
-  tellDecision(request.tale, answer)
+  request.tale.outcome = answer.outcome
+  request.tale.reason = answer.reason
   reply.headers({ ...decisionHeaders(answer) })
   return answer
-}
-
-function tellDecision(tale: Tale, { outcome, reason }: DecisionAnswer): void {
-  tale.outcome = outcome
-  tale.reason = reason
 }

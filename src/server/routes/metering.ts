@@ -3,6 +3,7 @@ import type { Engine } from '../../engine.ts'
 import type * as wire from '../../wire.ts'
 import { bindSubject, checkAccount, checkOwner, type Key } from '../auth.ts'
 import { type App, callerOf, type Door, METER } from '../door.ts'
+import { tell } from '../log.ts'
 import { ChargeAnswer, ReleaseAnswer } from '../schemas/answers.ts'
 import { RecordRequest, ReleaseRequest, SettleRequest } from '../schemas/requests.ts'
 import { ref } from '../schemas/shapes.ts'
@@ -32,7 +33,10 @@ export function metering(app: App, { engine }: Door): void {
         },
       },
     },
-    async (request) => settle(engine, request.key, request.body),
+    async (request) => {
+      tell(request.tale, request.body)
+      return settle(engine, request.key, request.body)
+    },
   )
   app.post(
     '/v1/release',
@@ -49,7 +53,10 @@ export function metering(app: App, { engine }: Door): void {
         },
       },
     },
-    async (request) => release(engine, request.key, request.body),
+    async (request) => {
+      tell(request.tale, request.body)
+      return release(engine, request.key, request.body)
+    },
   )
   app.post(
     '/v1/record',
@@ -66,7 +73,10 @@ export function metering(app: App, { engine }: Door): void {
         },
       },
     },
-    async (request) => record(engine, request.key, request.body),
+    async (request) => {
+      tell(request.tale, request.body)
+      return record(engine, request.key, request.body)
+    },
   )
 }
 
