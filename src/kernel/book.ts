@@ -1,10 +1,11 @@
 /** The three records of a charge, in their order: usage, charge, balances. And the closing of a hold that charged nothing. */
-import type { UsageBody } from '../ledger/entries.ts'
+import type { UsageBody, WindowMove } from '../ledger/entries.ts'
 import type { Quantities } from '../ledger/price.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import type { RequestCell } from './cells.ts'
 import { type Spending, splitOf } from './charge.ts'
 import type { Draft, Move } from './draft.ts'
+import { joinParts } from './hold.ts'
 
 export interface Bill {
   readonly op: UsageBody['op']
@@ -52,7 +53,7 @@ export function bookCharge(draft: Draft, request: RequestCell, spending: Spendin
       ...(bill.unpriced.length === 0 ? {} : { unpriced: bill.unpriced }),
       cost: bill.corrects?.difference ?? bill.cost,
       cover: splitOf(spending.parts),
-      windows: spending.windows,
+      windows: mergeWindows(spending.windows),
       ...(spending.returned === 0 ? {} : { returned: spending.returned }),
       ...(bill.corrects === undefined ? {} : { corrects: bill.corrects.seq, total: bill.cost }),
     },
@@ -68,7 +69,7 @@ export function bookCharge(draft: Draft, request: RequestCell, spending: Spendin
     seq,
     cost: before === undefined ? bill.cost : before.cost + Math.max(0, bill.corrects?.difference ?? 0),
     refunded: before?.refunded ?? 0,
-    parts: [...(before?.parts ?? []), ...added],
+    parts: joinParts([...(before?.parts ?? []), ...added]),
     guards: [...(before?.guards ?? []), ...spending.guards],
   }
 }
@@ -102,6 +103,18 @@ function mergeMoves(moves: readonly Move[]): Move[] {
     const other = merged[same]
     if (other === undefined) merged.push(move)
     else merged[same] = { ...other, amount: add(other.amount, move.amount) }
+  }
+  return merged
+}
+
+/** One movement for each instance of a window. */
+function mergeWindows(windows: readonly WindowMove[]): WindowMove[] {
+  const merged: WindowMove[] = []
+  for (const [key, by, startAt, amount] of windows) {
+    const same = merged.findIndex((other) => other[0] === key && other[1] === by && other[2] === startAt)
+    const other = merged[same]
+    if (other === undefined) merged.push([key, by, startAt, amount])
+    else merged[same] = [key, by, startAt, add(other[3], amount)]
   }
   return merged
 }

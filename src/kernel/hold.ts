@@ -170,19 +170,28 @@ export function ruleOf(plan: Plan, key: string): WindowRule {
   return present(namesOf(plan).rules.get(key), `plan ${plan.name} has no window ${key}`)
 }
 
-/**
- * Joins parts of the same source and window instances, in the order first drawn. Instances that have ended are marked by a
- * start of 0, so that a hold that lives through many windows stays small.
- */
+/** Instances that have ended are marked by a start of 0, so that a hold that lives through many windows stays small. */
 function mergeParts(draft: Draft, subject: Subject, parts: readonly Part[]): Part[] {
-  const merged: Part[] = []
+  return joinParts(parts.map((part) => withLiveRefs(draft, subject, part)))
+}
+
+function withLiveRefs(draft: Draft, subject: Subject, part: Part): Part {
+  if (part.windows === undefined) return part
+  return { ...part, windows: part.windows.map((ref) => liveRef(draft, subject, part.by, ref)) }
+}
+
+/** Joins parts of the same source and window instances, in the order first drawn. */
+export function joinParts(parts: readonly Part[]): Part[] {
+  const joined: Part[] = []
   for (const part of parts) {
-    const windows = part.windows?.map((ref) => liveRef(draft, subject, part.by, ref))
-    const same = merged.find((other) => other.source === part.source && sameWindows(other.windows, windows))
-    if (same !== undefined) merged[merged.indexOf(same)] = { ...same, amount: add(same.amount, part.amount) }
-    else merged.push(windows === undefined ? part : { ...part, windows })
+    const same = joined.findIndex(
+      (other) => other.source === part.source && sameWindows(other.windows, part.windows),
+    )
+    const other = joined[same]
+    if (other === undefined) joined.push(part)
+    else joined[same] = { ...other, amount: add(other.amount, part.amount) }
   }
-  return merged
+  return joined
 }
 
 function liveRef(
