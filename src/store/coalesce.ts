@@ -65,7 +65,7 @@ export interface Coalescer {
 }
 
 const DEFAULTS = { maxQueued: 10_000, maxBatch: 256, maxBatchBytes: 4_000_000, maxDecideMs: 4 }
-/** Runs of one step in one batch before it is taken for one that never has enough. */
+/** Times that one step may ask for more before it is taken for one that never has enough. */
 const MAX_NEEDS = 32
 /** Pauses before a batch of unknown outcome is run again; after the last its callers are told. */
 const UNKNOWN_PAUSES_MS = [0, 50, 200, 1000]
@@ -96,6 +96,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
   const queue = createQueue({ capacity: limits.maxQueued, drainMs: pace.drainMs })
   const exclusives: (() => void)[] = []
   let inFlight = 0
+  let opsInFlight = 0
   let exclusiveRunning = false
   let turnComing = false
   let closing: Promise<void> | undefined
@@ -114,6 +115,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
         account,
         keys,
         extra: undefined,
+        needs: 0,
         step,
         resolve: resolve as (result: unknown) => void,
         reject,
@@ -144,21 +146,35 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
     }
     if (inFlight < backend.lanes && queue.ready && (inFlight === 0 || queue.waiting >= backend.overlapFrom)) {
       inFlight++
-      const shares = queue.take(limits.maxBatch).map((ops) => shareOf((ops[0] as Op).account, ops))
+      const shares = queue
+        .take(limits.maxBatch, shareOfOne())
+        .map((ops) => shareOf((ops[0] as Op).account, ops))
+      const operations = shares.reduce((sum, share) => sum + share.ops.length, 0)
+      opsInFlight += operations
       run(shares, limits.maxDecideMs, 0).then(
-        () => finish(shares),
+        () => finish(shares, operations),
         (error) => {
           // Nothing above throws; if it did, no caller may be left waiting.
           for (const share of shares) for (const op of share.ops) op.reject(error)
-          finish(shares)
+          finish(shares, operations)
         },
       )
       if (queue.ready) comeAround()
     } else if (inFlight === 0 && queue.waiting === 0) whenIdle?.()
   }
 
-  function finish(shares: readonly Share[]): void {
+  /**
+   * How much of the work one batch takes. Callers who wait for an answer come back together when their batch is done; if
+   * one batch took all of them, there would never be anything to decide while it is written.
+   */
+  function shareOfOne(): number {
+    const each = Math.ceil((queue.waiting + opsInFlight) / backend.lanes)
+    return Math.min(limits.maxBatch, Math.max(each, backend.overlapFrom))
+  }
+
+  function finish(shares: readonly Share[], operations: number): void {
     inFlight--
+    opsInFlight -= operations
     for (const share of shares) queue.release(share.account, share.ops.slice(share.decided))
     comeAround()
   }
@@ -255,7 +271,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
       batch.missing.push({ account: share.account, key })
     }
     try {
-      for (let needs = 0; needs < MAX_NEEDS; needs++) {
+      while (op.needs < MAX_NEEDS) {
         const cells = lookAll(share, op, batch.env.now, want)
         if (cells === undefined) return false
         const answer = op.step(cells, batch.env)
@@ -270,9 +286,10 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
         }
         const added = answer.need.filter((key) => !cells.has(key))
         if (added.length === 0) break
+        op.needs++
         op.extra = op.extra === undefined ? added : [...op.extra, ...added]
       }
-      throw new SluiceError('internal', 'A step asked again for what it had been given')
+      throw new SluiceError('internal', 'A step asks for what it has been given, or never has enough')
     } catch (error) {
       if (error instanceof PolicyWanted) {
         batch.missing.push({ account: SYSTEM_ACCOUNT, key: error.key })

@@ -9,6 +9,8 @@ export interface Op {
   readonly keys: readonly Key[]
   /** Keys that the step asked for when it was run; kept, so that a second run has them at once. */
   extra: Key[] | undefined
+  /** How often it has asked. */
+  needs: number
   readonly step: Step<unknown>
   readonly resolve: (result: unknown) => void
   readonly reject: (error: unknown) => void
@@ -35,8 +37,11 @@ export interface Queue {
   /** Throws `overloaded` where this class of work has no room. */
   admit(priority: PriorityClass): void
   push(op: Op): void
-  /** Takes up to `limit` operations, by account, in a fair order. Their accounts are busy until `release`. */
-  take(limit: number): Op[][]
+  /**
+   * Takes operations by account, in a fair order: up to `limit` of one account, or of several while they are fewer than
+   * `share`. The accounts are busy until `release`.
+   */
+  take(limit: number, share: number): Op[][]
   /** Frees the account, with the operations that were taken and not decided back in front. */
   release(account: string, undecided: readonly Op[]): void
 }
@@ -89,14 +94,14 @@ export function createQueue(options: QueueOptions): Queue {
     if (line.length === 1 && !line.busy) inLine.push(line)
   }
 
-  function take(limit: number): Op[][] {
+  function take(limit: number, share: number): Op[][] {
     const crowd = limit * CROWD
     const first = inLine.shift()
     if (first === undefined) return []
-    const taken = [takeFrom(first, limit)]
-    if (first.length > 0 && inLine.size > 0) return taken
-    if ((taken[0]?.length ?? 0) > crowd && inLine.size > 0) return taken
-    let room = limit - (taken[0]?.length ?? 0)
+    const own = takeFrom(first, limit)
+    const taken = [own]
+    if (own.length > crowd) return taken
+    let room = share - own.length
     const passed: Line[] = []
     while (room > 0) {
       const line = inLine.shift()

@@ -22,8 +22,9 @@ export interface Cache {
   set(account: string, known: Known): void
   /** Adds or replaces one row of an account. */
   setRow(known: Known, key: Key, row: Row): void
-  readonly size: number
+  delete(account: string): void
   clear(): void
+  readonly size: number
 }
 
 /** Rows kept of one account: a crowd of subjects or open requests must not push everyone else out. */
@@ -71,6 +72,10 @@ export function createCache(max: number): Cache {
         count++
       }
       known.rows.set(key, row)
+    },
+    delete(account) {
+      young.delete(account)
+      old.delete(account)
     },
     get size() {
       return young.size + old.size

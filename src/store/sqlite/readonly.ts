@@ -1,8 +1,11 @@
 import { SluiceError } from '../../errors.ts'
-import type { Store } from '../../store.ts'
+import type { Store, StoreHost } from '../../store.ts'
 import type { Millis } from '../../units.ts'
+import { CommitError, createCoalescer } from '../coalesce.ts'
+import { createCache } from './cache.ts'
 import { unavailable } from './failure.ts'
 import { openReading, type Reading } from './reader.ts'
+import { createSessions, type Sessions } from './session.ts'
 
 export const CANNOT = { many_nodes: 'A file of SQLite has one process that writes it.' }
 
@@ -32,37 +35,59 @@ export function readsOf(reading: () => Reading, path: string, clock: () => Milli
   }
 }
 
-/** The same readers on a file that another process may be serving: no lock, no thread, nothing is ever written. */
+/**
+ * The whole contract on a file that another process may be serving: no lock, no thread, and nothing is ever written. A
+ * step that only looks runs as it does everywhere; one that asks for a write is refused.
+ */
 export function sqliteReader(options: { readonly path: string; readonly now?: () => Millis }): Store {
   const { path, now: clock = Date.now } = options
-  let opened: Reading | undefined
+  let opened: { readonly host: StoreHost; readonly reading: Reading; readonly sessions: Sessions } | undefined
+  const readOnly = () =>
+    new SluiceError('unavailable', `${path} was opened for reading only`, {
+      remedy: 'Open it for writing, or ask the server that holds it.',
+    })
   const refuse = async (): Promise<never> => {
-    throw new SluiceError('unavailable', `${path} was opened for reading only`)
+    throw readOnly()
   }
-  const reading = (): Reading => {
+  const live = () => {
     if (opened === undefined) throw new SluiceError('unavailable', 'The store is not open')
     return opened
   }
+  const coalescer = createCoalescer(
+    {
+      lanes: 1,
+      overlapFrom: 1,
+      begin() {
+        // What another process has committed meanwhile is seen by every batch.
+        live().sessions.refresh()
+        return live().sessions.begin(clock())
+      },
+    },
+    { clocks: { wall: clock, monotonic: () => performance.now() }, host: () => live().host },
+  )
   return {
     name: 'sqlite',
     cannot: CANNOT,
-    async open() {
+    async open(host) {
       try {
-        opened = openReading(path)
+        const reading = openReading(path)
+        const write = () => Promise.reject(new CommitError('unavailable', readOnly()))
+        opened = { host, reading, sessions: createSessions({ reading, cache: createCache(1024), write }) }
       } catch (error) {
         throw unavailable(error, path)
       }
     },
-    transact: refuse,
+    transact: coalescer.transact,
     now: async () => clock(),
-    ...readsOf(reading, path, clock),
+    ...readsOf(() => live().reading, path, clock),
     logRefusals: refuse,
     eraseRefusals: refuse,
     dropRequestsBefore: refuse,
     acceptClock: () => {},
-    health: () => ({ ready: opened !== undefined, queued: 0, detail: { path } }),
+    health: () => ({ ready: opened !== undefined, queued: coalescer.queued, detail: { path } }),
     async close() {
-      opened?.close()
+      await coalescer.close()
+      opened?.reading.close()
       opened = undefined
     },
   }

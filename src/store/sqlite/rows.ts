@@ -9,13 +9,14 @@ export type Rows = (string | number | null)[]
 
 export const NEW_ACCOUNT = 0 // id, name
 export const NEW_CELL = 1 // id, account, key, dueAt, body
-export const SET_CELL = 2 // id, account, dueAt, body
+export const SET_CELL = 2 // id, account, body
 export const DROP_CELL = 3 // id
 export const NEW_REQUEST = 4 // generation, id, account, requestId, expiresAt, body
 export const SET_REQUEST = 5 // generation, id, account, expiresAt, body
 export const DROP_REQUEST = 6 // generation, id
 export const NEW_ENTRY = 7 // account, seq, kind, body, private, hash
 export const ERASE_ENTRY = 8 // account, seq
+export const SET_DUE = 9 // id, dueAt; apart, because SQLite rewrites an index for a column that is set to what it was
 
 /** The checksum of a cell's text. Seeded with the account's id, it also sees a body that stands in another's place. */
 export const sumOf = (body: string, account: number): number => crc32(body, account >>> 0)
@@ -32,7 +33,8 @@ export function createRowWriter(db: DatabaseSync): RowWriter {
   const newCell = db.prepare(
     'insert into cell (id, account, key, due_at, sum, body) values (?, ?, ?, ?, ?, ?)',
   )
-  const setCell = db.prepare('update cell set due_at = ?, sum = ?, body = ? where id = ?')
+  const setCell = db.prepare('update cell set sum = ?, body = ? where id = ?')
+  const setDue = db.prepare('update cell set due_at = ? where id = ?')
   const dropCell = db.prepare('delete from cell where id = ?')
   const newEntry = db.prepare(
     'insert into journal (account, seq, kind, body, private, hash) values (?, ?, ?, ?, ?, ?)',
@@ -58,9 +60,8 @@ export function createRowWriter(db: DatabaseSync): RowWriter {
       else if (kind === SET_CELL) {
         const id = next()
         const account = next() as number
-        const dueAt = next()
         const body = next() as string
-        setCell.run(dueAt, sumOf(body, account), body, id)
+        setCell.run(sumOf(body, account), body, id)
       } else if (kind === SET_REQUEST) {
         const { set } = requests(next() as number)
         const id = next()
@@ -83,6 +84,9 @@ export function createRowWriter(db: DatabaseSync): RowWriter {
         const dueAt = next()
         const body = next() as string
         newCell.run(id, account, key, dueAt, sumOf(body, account), body)
+      } else if (kind === SET_DUE) {
+        const id = next()
+        setDue.run(next(), id)
       } else if (kind === NEW_ACCOUNT) newAccount.run(next(), next())
       else if (kind === DROP_CELL) dropCell.run(next())
       else if (kind === DROP_REQUEST) requests(next() as number).drop.run(next())

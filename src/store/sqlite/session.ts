@@ -14,6 +14,7 @@ import {
   NEW_REQUEST,
   type Rows,
   SET_CELL,
+  SET_DUE,
   SET_REQUEST,
 } from './rows.ts'
 import { SLOTS } from './schema.ts'
@@ -153,7 +154,8 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
     }
     const dueAt = key === 'account' ? instant((cell as AccountCell).dueAt, key) : null
     if (row !== undefined) {
-      rows.push(SET_CELL, row.id, known.id, dueAt, body)
+      rows.push(SET_CELL, row.id, known.id, body)
+      if (key === 'account' && (row.cell as AccountCell).dueAt !== dueAt) rows.push(SET_DUE, row.id, dueAt)
       return { generation: 0, id: row.id, cell }
     }
     const id = key === 'account' ? known.id * SLOTS : nextCell(known)
@@ -190,10 +192,17 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
       },
       commit() {
         reading.endSnapshot()
-        return write(rows).then(() => {
-          for (const account of learned) learn(account)
-          reading.endSnapshot()
-        })
+        return write(rows).then(
+          () => {
+            for (const account of learned) learn(account)
+            reading.endSnapshot()
+          },
+          (error) => {
+            // It may stand all the same: what is true now has to be read again.
+            for (const { account } of learned) cache.delete(account)
+            throw error
+          },
+        )
       },
       abandon: reading.endSnapshot,
     }
