@@ -1,0 +1,59 @@
+/** All commands, as one tree. `docs/reference/cli.md` lists it, held to it by a test. */
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { accountCommand } from './account.ts'
+import { auditCommand } from './audit.ts'
+import { eraseCommand } from './erase.ts'
+import { explainCommand } from './explain.ts'
+import { grantCommand } from './grant.ts'
+import { keyCommand } from './key.ts'
+import { policyCommand } from './policy.ts'
+import { replayCommand } from './replay.ts'
+import { serveCommand } from './serve.ts'
+
+const EXAMPLES = `
+Examples:
+  sluice serve --demo
+  sluice account create acme --plan plus --url http://127.0.0.1:8787
+  sluice explain acme req-1
+  sluice audit --store sqlite:sluice-data/sluice.db
+
+Exit codes: 0 done; 1 a finding (a disagreement, an invalid policy, a refused call); 2 the command line is wrong;
+3 the server or store cannot be reached, is locked, or failed.`
+
+export function createProgram(): Command {
+  const program = new Command('sluice')
+    .description('A real-time access engine: how much is allowed, and from where?')
+    .version(version(), '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show what is taken')
+    .addHelpText('after', EXAMPLES)
+  const commands = [
+    serveCommand(),
+    replayCommand(),
+    auditCommand(),
+    explainCommand(),
+    accountCommand(),
+    grantCommand(),
+    keyCommand(),
+    eraseCommand(),
+    policyCommand(),
+  ]
+  for (const command of commands) program.addCommand(command)
+  return settle(program)
+}
+
+/** Errors are thrown and told by `main.ts`, in one line, whatever command they come from. */
+function settle(command: Command): Command {
+  command
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+    .configureHelp({ showGlobalOptions: false })
+    .helpCommand(false)
+    .helpOption('-h, --help', 'show what is taken')
+  for (const one of command.commands) settle(one)
+  return command
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
+}
