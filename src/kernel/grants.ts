@@ -176,7 +176,8 @@ export function recur(draft: Draft, key: string, at: Millis): void {
   if (missed.length <= SUMMARY_AFTER_PERIODS) return issueRecurring(draft, key, recurring, at)
   const resumeAt = missed.at(-2) as Millis
   summarise(draft, recurring, at, resumeAt, missed.length - 2)
-  issueRecurring(draft, key, recurring, resumeAt)
+  // The last two periods come in their turn, after what else is due before them.
+  account.recurrences[key] = { grantId: '', nextAt: resumeAt }
 }
 
 /** Starts of the periods from an instant to now. */
@@ -200,7 +201,7 @@ function summarise(
 ): void {
   const amount = recurring.amount * periods
   const detail = { name: recurring.name, periods, amount, from: fromAt, to: toAt }
-  const seq = draft.change('recurrence', detail, { at: toAt })
+  const seq = draft.change('recurrence', detail, { at: fromAt })
   assert(Number.isSafeInteger(amount), 'a summary stays in range')
   if (amount === 0) return
   post(draft.account.books, 'issued', 'expired', amount)
