@@ -71,6 +71,9 @@ export function createApp({ engine, adminKey, testClock, log }: AppOptions): App
   }).withTypeProvider<TypeBoxTypeProvider>()
   const door: Door = { engine, auth: createAuth(engine, adminKey), metrics: createMetrics(engine), testClock }
 
+  // The platform's own writer takes 2.4 µs for a decision, one generated from the schema 3.2: what leaves is held to the
+  // contract by tests instead.
+  app.setSerializerCompiler(() => JSON.stringify)
   parseJsonStrictly(app as never)
   for (const schema of [...REQUESTS, ...ANSWERS]) app.addSchema(schema)
   answerProblems(app, log)

@@ -46,6 +46,10 @@ export interface Call {
   readonly says: string
   readonly roles: readonly Role[]
   readonly scope: Scope
+  /** Whether it honours `If-Match`, or needs it. */
+  readonly ifMatch?: 'may' | 'must'
+  /** What the header of an answer carries: an entity tag, or the limits of a decision. */
+  readonly carries?: 'etag' | 'limits'
   /** Beside those that any call of its kind may answer. */
   readonly errors: readonly ErrorCode[]
 }

@@ -6,7 +6,7 @@ import swagger from '@fastify/swagger'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import type { App, Call } from './door.ts'
 import { ERROR_EXAMPLES } from './error-examples.ts'
-import { EXAMPLES } from './examples.ts'
+import { EXAMPLES, type Example } from './examples.ts'
 
 const TAGS: Readonly<Record<Call['tag'], string>> = {
   decide: 'How much is allowed, and from where',
@@ -47,8 +47,13 @@ interface Operation {
   [key: string]: unknown
   'x-call'?: Call
   'x-media'?: readonly string[]
+  parameters?: readonly Parameter[]
   requestBody?: { required: boolean; content: Record<string, Media> }
   responses: Record<string, { description: string; content?: Record<string, Media>; headers?: object }>
+}
+interface Parameter {
+  readonly name: string
+  readonly [key: string]: unknown
 }
 interface Media {
   schema?: object
@@ -87,8 +92,9 @@ export function describe(app: App): void {
     transformObject: (made) => {
       if (!('openapiObject' in made)) return {}
       const contract = made.openapiObject as unknown as { paths: Paths; components: Record<string, object> }
-      for (const path of Object.values(contract.paths))
-        for (const operation of Object.values(path)) complete(operation)
+      for (const [path, operations] of Object.entries(contract.paths)) {
+        for (const operation of Object.values(operations)) complete(path, operation)
+      }
       contract.components.examples = Object.fromEntries(
         Object.entries(ERROR_EXAMPLES).map(([code, value]) => [
           code,
@@ -100,41 +106,78 @@ export function describe(app: App): void {
   })
 }
 
-/** Lays into an operation what the schemas do not say: examples, roles, problems. */
-function complete(operation: Operation): void {
+const HEADERS: Readonly<Record<NonNullable<Call['carries']>, object>> = {
+  etag: { ETag: { description: 'The revision or version: send it as If-Match', schema: { type: 'string' } } },
+  limits: {
+    'RateLimit-Policy': {
+      description: 'draft-ietf-httpapi-ratelimit-headers: the limits asked, CU in micro-cu',
+      schema: { type: 'string' },
+    },
+    RateLimit: {
+      description: 'What is left of each, and the seconds until it resets',
+      schema: { type: 'string' },
+    },
+    'Retry-After': { description: 'Seconds, where the outcome is `wait`', schema: { type: 'string' } },
+  },
+}
+
+/** Lays into an operation what the schemas do not say: examples, roles, header fields, problems. */
+function complete(path: string, operation: Operation): void {
   const { 'x-call': call, 'x-media': media } = operation
   delete operation['x-call']
   delete operation['x-media']
   if (call === undefined) return
-  if (call.roles.length > 0) operation.description = `Roles: ${call.roles.join(', ')}.`
   const example = EXAMPLES.get(call.id)
+  if (call.roles.length > 0) operation.description = `Roles: ${call.roles.join(', ')}.`
+  operation.parameters = parametersOf(call, path, operation.parameters ?? [], example)
   const body = operation.requestBody
   if (body !== undefined) {
-    const [schema] = Object.values(body.content)
-    const asked =
-      media !== undefined ? media.map((type) => [type, bodyOf(type, schema, example?.body)]) : undefined
-    body.content = Object.fromEntries(
-      asked ?? [['application/json', bodyOf('application/json', schema, example?.body)]],
-    )
+    const [first] = Object.values(body.content)
+    const types = media ?? ['application/json']
+    body.content = Object.fromEntries(types.map((type) => [type, bodyOf(type, first, example?.body)]))
   }
   const types = body === undefined && media !== undefined ? media : ['application/json']
-  const answered = operation.responses[200] ?? { description: '' }
-  const answerSchema = Object.values(answered.content ?? {})[0]?.schema
+  const [answered] = Object.values(operation.responses[200]?.content ?? {})
+  const examples = example === undefined ? {} : { examples: { [call.id]: { value: example.answer } } }
+  const told = (type: string): Media => ({
+    schema: answered?.schema ?? { type: type.includes('json') ? 'object' : 'string' },
+    ...examples,
+  })
   operation.responses = {
     200: {
       description: call.says,
-      content: Object.fromEntries(
-        types.map((type) => [
-          type,
-          {
-            schema: answerSchema ?? { type: type.includes('json') ? 'object' : 'string' },
-            ...(example?.answer !== undefined && { examples: { [call.id]: { value: example.answer } } }),
-          },
-        ]),
-      ),
+      ...(call.carries !== undefined && { headers: HEADERS[call.carries] }),
+      content: Object.fromEntries(types.map((type) => [type, told(type)])),
     },
     ...problemsOf(call, body !== undefined),
   }
+}
+
+/** Parameters with the values they have in the call's example, and `If-Match` where it is heard. */
+function parametersOf(
+  call: Call,
+  path: string,
+  parameters: readonly Parameter[],
+  example: Example | undefined,
+): readonly Parameter[] {
+  const [examplePath = '', query] = example?.url.split('?') ?? []
+  const places = path.split('/')
+  const given = new Map<string, string>(new URLSearchParams(query))
+  for (const [i, part] of examplePath.split('/').entries()) given.set(places[i]?.slice(1, -1) ?? '', part)
+  const told = parameters.map((parameter) => {
+    const value = given.get(parameter.name)
+    return value === undefined ? parameter : { ...parameter, example: value }
+  })
+  if (call.ifMatch === undefined) return told
+  const description = 'The ETag of what was read: `precondition_failed` where it has changed since'
+  const tag = {
+    name: 'If-Match',
+    in: 'header',
+    description,
+    schema: { type: 'string' },
+    example: example?.ifMatch,
+  }
+  return [...told, { ...tag, required: call.ifMatch === 'must' }]
 }
 
 function bodyOf(type: string, media: Media | undefined, example: unknown): Media {

@@ -44,6 +44,7 @@ function makeAndList(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'createAccount',
+          carries: 'etag',
           tag: 'accounts',
           says: 'Make an account',
           roles: ADMIN,
@@ -89,6 +90,7 @@ function readAndChange(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'readAccount',
+          carries: 'etag',
           tag: 'accounts',
           says: 'Show an account: credits, allowances, limits, and those of the subject in the query',
           roles: ANY,
@@ -109,6 +111,8 @@ function readAndChange(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'patchAccount',
+          carries: 'etag',
+          ifMatch: 'may',
           tag: 'accounts',
           says: 'Change plan, status, time zone or notes: a merge patch',
           roles: ADMIN,
@@ -127,6 +131,8 @@ function readAndChange(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'overrideLimits',
+          carries: 'etag',
+          ifMatch: 'may',
           tag: 'accounts',
           says: 'Replace limits by name, for the account or one of its subjects',
           roles: ADMIN,

@@ -59,8 +59,6 @@ export function batch(app: App, { engine }: Door): void {
     {
       bodyLimit: BODY_LIMIT,
       schema: { body: FrameAlone, response: { 200: ref(BatchAnswer) } },
-      // The contract tells every shape an operation and its answer can have; a dozen alternatives are not tried in turn.
-      serializerCompiler: () => JSON.stringify,
       config: {
         call: {
           id: 'batch',

@@ -19,6 +19,7 @@ export function decisions(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'reserve',
+          carries: 'limits',
           tag: 'decide',
           says: 'Decide how much is allowed and from where, and hold it',
           roles: METER,
@@ -43,6 +44,7 @@ export function decisions(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'extend',
+          carries: 'limits',
           tag: 'decide',
           says: 'Grow a hold, move its end, or tell its progress',
           roles: METER,

@@ -49,6 +49,7 @@ function readers(app: App, { engine }: Door): void {
       config: {
         call: {
           id: 'readPolicy',
+          carries: 'etag',
           tag: 'policy',
           says: 'Show the policy in force, or a version',
           roles: READ,
@@ -88,6 +89,8 @@ function writers(app: App, { engine }: Door): void {
         ...documented,
         call: {
           id: 'publishPolicy',
+          carries: 'etag',
+          ifMatch: 'must',
           tag: 'policy',
           says: 'Publish a policy: it is in force with the answer',
           roles: ADMIN,

@@ -1,4 +1,4 @@
-/** What the calls answer. Serialised by these schemas: what is not named here does not leave. */
+/** What the calls answer, as the contract tells it; tests hold what leaves to it. */
 import type { TSchema } from 'typebox'
 import Type from 'typebox'
 import type * as wire from '../../wire.ts'

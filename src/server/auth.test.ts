@@ -1,0 +1,319 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Engine } from '../engine.ts'
+import { memoryStore } from '../store/memory.ts'
+import { POLICY } from './fixtures/policy.ts'
+import { ADMIN_KEY, createWorld, type World } from './fixtures/world.ts'
+
+const accounts = [
+  { id: 'acme', plan: 'open' },
+  { id: 'beta', plan: 'open' },
+]
+let asked = 0
+const countingAuthenticate = (engine: Engine): Engine => ({
+  ...engine,
+  authenticate: (secret) => {
+    asked += 1
+    return engine.authenticate(secret)
+  },
+})
+const reserve = (id: string, more: object = {}) => ({
+  request_id: id,
+  account: 'acme',
+  feature: 'chat',
+  cost: '1',
+  ...more,
+})
+
+let world: World
+before(async () => {
+  world = await createWorld({
+    storeOf: (now) => memoryStore({ now }),
+    policy: POLICY,
+    accounts,
+    through: countingAuthenticate,
+  })
+})
+after(() => world.close())
+
+describe('401: who is not known', () => {
+  const refused: readonly [what: string, authorization: string | undefined][] = [
+    ['no header', undefined],
+    ['another scheme', 'Basic YWRtaW46'],
+    ['no key after the scheme', 'Bearer '],
+    ['a key with a space', `Bearer ${ADMIN_KEY} x`],
+    ['an unknown key', 'Bearer sk_00000000000000000000000000000000_nobody'],
+    ['the admin key and more', `Bearer ${ADMIN_KEY}x`],
+    ['the beginning of the admin key', `Bearer ${ADMIN_KEY.slice(0, -1)}`],
+    ['an endless key', `Bearer ${'x'.repeat(10_000)}`],
+  ]
+  for (const [what, authorization] of refused) {
+    test(what, async () => {
+      const headers = authorization === undefined ? {} : { authorization }
+      const answer = await world.ask('GET', '/v1/accounts/acme', { key: null, headers })
+      assert.equal(answer.status, 401)
+      assert.equal(answer.body.code, 'unauthorized')
+      assert.equal(answer.body.path, '/authorization')
+      assert.match(answer.headers['www-authenticate'] ?? '', /^Bearer/)
+      assert.ok(!answer.text.includes('xxxx'))
+    })
+  }
+
+  test('the scheme is read in any case', async () => {
+    const headers = { authorization: `bEARER ${ADMIN_KEY}` }
+    assert.equal((await world.ask('GET', '/v1/accounts/acme', { key: null, headers })).status, 200)
+  })
+
+  test('a body is not read before the key is known', async () => {
+    const answer = await world.ask('POST', '/v1/reserve', { key: null, body: 'not json' })
+    assert.equal(answer.status, 401)
+  })
+})
+
+describe('roles', () => {
+  const CALLS: readonly [method: string, url: string, roles: string][] = [
+    ['POST', '/v1/reserve', 'meter'],
+    ['POST', '/v1/extend', 'meter'],
+    ['POST', '/v1/settle', 'meter'],
+    ['POST', '/v1/release', 'meter'],
+    ['POST', '/v1/record', 'meter'],
+    ['POST', '/v1/batch', 'meter'],
+    ['POST', '/v1/accounts', ''],
+    ['GET', '/v1/accounts', 'read'],
+    ['GET', '/v1/accounts/acme', 'meter read'],
+    ['PATCH', '/v1/accounts/acme', ''],
+    ['PUT', '/v1/accounts/acme/overrides', ''],
+    ['POST', '/v1/accounts/acme/grants', ''],
+    ['GET', '/v1/accounts/acme/grants', 'read'],
+    ['POST', '/v1/accounts/acme/grants/g/revoke', ''],
+    ['GET', '/v1/accounts/acme/requests/r', 'meter read'],
+    ['GET', '/v1/requests/r', 'meter read'],
+    ['POST', '/v1/accounts/acme/requests/r/refund', ''],
+    ['GET', '/v1/accounts/acme/holds', 'read'],
+    ['GET', '/v1/accounts/acme/subjects', 'read'],
+    ['GET', '/v1/accounts/acme/usage?from=0&to=1', 'read'],
+    ['GET', '/v1/accounts/acme/entries', 'read'],
+    ['GET', '/v1/entries', 'read'],
+    ['GET', '/v1/policy', 'read'],
+    ['PUT', '/v1/policy', ''],
+    ['GET', '/v1/policy/versions', 'read'],
+    ['POST', '/v1/policy/check', ''],
+    ['POST', '/v1/keys', ''],
+    ['GET', '/v1/keys', 'read'],
+    ['POST', '/v1/keys/k/revoke', ''],
+    ['GET', '/metrics', 'read'],
+    ['PUT', '/v1/test-clock', ''],
+  ]
+  test('every call that needs a key stands in this table', async () => {
+    const paths = (await world.get('/openapi.json')).body.paths as Record<
+      string,
+      Record<string, { security?: [] }>
+    >
+    const needing = Object.values(paths).flatMap((path) =>
+      Object.values(path).filter(({ security }) => security === undefined),
+    )
+    assert.equal(needing.length, CALLS.length)
+  })
+
+  for (const role of ['meter', 'read']) {
+    test(`403: what a key of role ${role} may not do; the rest passes the guard`, async () => {
+      const key = await world.makeKey({ id: `role-${role}`, role })
+      for (const [method, url, roles] of CALLS) {
+        const answer = await world.ask(method, url, { key, ...(method !== 'GET' && { body: {} }) })
+        const may = roles.split(' ').includes(role)
+        assert.equal(answer.status === 403, !may, `${role}: ${method} ${url} was ${answer.status}`)
+        if (!may) assert.deepEqual([answer.body.code, answer.body.path], ['forbidden', '/authorization'])
+      }
+    })
+  }
+
+  test('200: liveness, readiness and the contract need no key', async () => {
+    for (const url of ['/healthz', '/readyz', '/openapi.json']) {
+      assert.equal((await world.ask('GET', url, { key: null })).status, 200)
+    }
+  })
+})
+
+describe('a key bound to an account', () => {
+  let key: string
+  before(async () => {
+    key = await world.makeKey({ id: 'of-acme', role: 'admin', account: 'acme' })
+  })
+
+  test('403: a body that names another account, with the path', async () => {
+    for (const call of ['reserve', 'extend', 'settle', 'release', 'record']) {
+      const more =
+        { extend: { step: 1 }, record: { feature: 'chat' }, reserve: { feature: 'chat' } }[call] ?? {}
+      const answer = await world.post(`/v1/${call}`, { request_id: 'x', account: 'beta', ...more }, key)
+      assert.deepEqual(
+        [answer.status, answer.body.code, answer.body.path],
+        [403, 'forbidden', '/account'],
+        call,
+      )
+    }
+  })
+
+  test('403: each operation of a batch that names another account, and only those', async () => {
+    const operations = [
+      { op: 'reserve', ...reserve('of-acme-1') },
+      { op: 'reserve', ...reserve('of-acme-2', { account: 'beta' }) },
+    ]
+    const { body } = await world.post('/v1/batch', { operations }, key)
+    assert.deepEqual(
+      body.results.map((result: { status: number }) => result.status),
+      [200, 403],
+    )
+  })
+
+  test('403: another account in the path', async () => {
+    const reads = ['', '/grants', '/holds', '/subjects', '/entries', '/usage?from=0&to=1', '/requests/x']
+    for (const rest of reads) {
+      const answer = await world.get(`/v1/accounts/beta${rest}`, key)
+      assert.deepEqual([answer.status, answer.body.path], [403, '/id'], rest)
+      assert.notEqual((await world.get(`/v1/accounts/acme${rest}`, key)).status, 403, rest)
+    }
+  })
+
+  test('403: what reaches over all accounts', async () => {
+    for (const url of [
+      '/v1/accounts',
+      '/v1/entries',
+      '/v1/policy',
+      '/v1/policy/versions',
+      '/v1/keys',
+      '/metrics',
+    ]) {
+      assert.equal((await world.get(url, key)).status, 403, url)
+    }
+    assert.equal((await world.ask('PUT', '/v1/policy', { body: { policy: POLICY }, key })).status, 403)
+    assert.equal((await world.post('/v1/accounts', { id: 'gamma', plan: 'open' }, key)).status, 403)
+    assert.equal((await world.post('/v1/keys', { id: 'more', role: 'admin' }, key)).status, 403)
+  })
+
+  test('404: a request of another account is not found over all accounts', async () => {
+    await world.post('/v1/reserve', reserve('of-beta', { account: 'beta' }))
+    assert.equal((await world.get('/v1/requests/of-beta')).body.items.length, 1)
+    assert.equal((await world.get('/v1/requests/of-beta', key)).status, 404)
+  })
+})
+
+describe('a key bound to a subject', () => {
+  let key: string
+  before(async () => {
+    key = await world.makeKey({ id: 'of-u1', role: 'meter', account: 'acme', subject: { user: 'u1' } })
+  })
+
+  test('200: a dimension that is left out is filled in, others stay', async () => {
+    await world.post('/v1/reserve', reserve('fill-1'), key)
+    await world.post('/v1/record', reserve('fill-2', { subject: { team: 't1' } }), key)
+    assert.deepEqual((await world.get('/v1/accounts/acme/requests/fill-1')).body.subject, { user: 'u1' })
+    assert.deepEqual((await world.get('/v1/accounts/acme/requests/fill-2')).body.subject, {
+      user: 'u1',
+      team: 't1',
+    })
+  })
+
+  test('403: another value, with its path, in calls and in batches', async () => {
+    const other = reserve('fill-3', { subject: { user: 'u2' } })
+    const answer = await world.post('/v1/reserve', other, key)
+    assert.deepEqual([answer.status, answer.body.path], [403, '/subject/user'])
+    const { body } = await world.post('/v1/batch', { operations: [{ op: 'record', ...other }] }, key)
+    assert.deepEqual([body.results[0].status, body.results[0].body.path], [403, '/subject/user'])
+    assert.equal((await world.get('/v1/accounts/acme?user=u2', key)).body.path, '/user')
+    assert.equal((await world.get('/v1/accounts/acme', key)).status, 200)
+  })
+
+  test('403: a request of another subject can be neither read nor moved', async () => {
+    await world.post('/v1/reserve', reserve('of-u2', { subject: { user: 'u2' } }))
+    const same = { request_id: 'of-u2', account: 'acme' }
+    const calls: readonly [string, object][] = [
+      ['extend', { step: 1 }],
+      ['settle', { cost: '1' }],
+      ['release', {}],
+      ['record', { feature: 'chat', cost: '1' }],
+      ['reserve', { feature: 'chat', cost: '1' }],
+    ]
+    for (const [call, more] of calls) {
+      const answer = await world.post(`/v1/${call}`, { ...same, ...more }, key)
+      assert.deepEqual(
+        [answer.status, answer.body.path, answer.body.first],
+        [403, '/request_id', undefined],
+        call,
+      )
+    }
+    assert.equal((await world.get('/v1/accounts/acme/requests/of-u2', key)).status, 403)
+    assert.equal((await world.get('/v1/requests/of-u2', key)).status, 404)
+    assert.equal((await world.get('/v1/accounts/acme/requests/of-u2')).body.state, 'open')
+  })
+
+  test('200: its own requests go their whole way, in order, in a batch too', async () => {
+    const own = { request_id: 'own', account: 'acme' }
+    const operations = [
+      { op: 'reserve', ...reserve('own') },
+      { op: 'extend', ...own, step: 1, cost: '2' },
+      { op: 'settle', ...own, cost: '2' },
+    ]
+    const { body } = await world.post('/v1/batch', { operations }, key)
+    assert.deepEqual(
+      body.results.map((result: { status: number }) => result.status),
+      [200, 200, 200],
+    )
+    assert.equal((await world.get('/v1/requests/own', key)).body.items[0].state, 'settled')
+  })
+
+  test('403: lists that show other subjects', async () => {
+    const reader = await world.makeKey({
+      id: 'reads-u1',
+      role: 'read',
+      account: 'acme',
+      subject: { user: 'u1' },
+    })
+    for (const rest of ['grants', 'holds', 'subjects', 'entries', 'usage?from=0&to=1']) {
+      assert.equal((await world.get(`/v1/accounts/acme/${rest}`, reader)).status, 403, rest)
+    }
+    assert.equal((await world.get('/v1/accounts/acme', reader)).status, 200)
+  })
+})
+
+describe('what the engine said about a key', () => {
+  test('is used again for a second at most, also by calls at once', async () => {
+    const key = await world.makeKey({ id: 'kept', role: 'read' })
+    const before = asked
+    await Promise.all(Array.from({ length: 20 }, () => world.get('/v1/accounts/acme', key)))
+    await world.get('/v1/accounts/acme', key)
+    assert.equal(asked - before, 1)
+    await sleep(1050)
+    await world.get('/v1/accounts/acme', key)
+    assert.equal(asked - before, 2)
+  })
+
+  test('401: a revoked key is refused at once', async () => {
+    const key = await world.makeKey({ id: 'revoked', role: 'read' })
+    assert.equal((await world.get('/v1/accounts/acme', key)).status, 200)
+    assert.equal((await world.ask('POST', '/v1/keys/revoked/revoke')).status, 200)
+    assert.equal((await world.get('/v1/accounts/acme', key)).status, 401)
+  })
+
+  test('401: a key that has expired, by the store’s clock', async () => {
+    const key = await world.makeKey({ id: 'expires', role: 'read', expires_at: world.clock.now + 60_000 })
+    assert.equal((await world.get('/v1/accounts/acme', key)).status, 200)
+    await world.ask('PUT', '/v1/test-clock', { body: { now: world.clock.now + 60_000 } })
+    assert.equal((await world.get('/v1/accounts/acme', key)).status, 401)
+  })
+
+  test('a refusal is not kept', async () => {
+    const unknown = 'sk_00000000000000000000000000000000_later'
+    const before = asked
+    await world.get('/v1/accounts/acme', unknown)
+    await world.get('/v1/accounts/acme', unknown)
+    assert.equal(asked - before, 2)
+  })
+})
+
+test('the actor in every entry is the key’s id', async () => {
+  const key = await world.makeKey({ id: 'who-did-it', role: 'meter' })
+  await world.post('/v1/record', { request_id: 'actor', account: 'acme', feature: 'chat', cost: '1' }, key)
+  const { entries } = (await world.get('/v1/accounts/acme/requests/actor')).body
+  assert.deepEqual([...new Set(entries.map((entry: { actor: string }) => entry.actor))], ['who-did-it'])
+})
