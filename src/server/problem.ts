@@ -8,6 +8,7 @@ import { ERRORS, type ErrorCode, SluiceError } from '../errors.ts'
 import { AmountOverflow } from '../units.ts'
 import type { Problem } from '../wire.ts'
 import { retryAfter } from './headers.ts'
+import { REMEDIES } from './remedies.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8'
 
@@ -15,10 +16,7 @@ export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8'
 export function asSluiceError(error: unknown): SluiceError {
   if (error instanceof SluiceError) return error
   if (error instanceof AmountOverflow) {
-    return new SluiceError('amount_overflow', ERRORS.amount_overflow.says, {
-      remedy: 'Use smaller amounts: a sum may reach 9007199254.740991 CU.',
-      cause: error,
-    })
+    return new SluiceError('amount_overflow', ERRORS.amount_overflow.says, { path: '', cause: error })
   }
   if (typeof error === 'object' && error !== null) {
     const validation = (error as { validation?: unknown }).validation
@@ -26,22 +24,20 @@ export function asSluiceError(error: unknown): SluiceError {
     const refused = refusedByFramework((error as { code?: unknown }).code)
     if (refused !== undefined) return refused
   }
-  return new SluiceError('internal', ERRORS.internal.says, {
-    remedy: 'Try again; if it stays, give the operator the id in the header x-request-id.',
-    cause: error,
-  })
+  return new SluiceError('internal', ERRORS.internal.says, { cause: error })
 }
 
 export function problemOf(error: SluiceError): Problem {
-  const { path, remedy, retryAfterMs, first, complaints } = error.detail
+  const { path, remedy = REMEDIES[error.code][1], retryAfterMs, first, complaints } = error.detail
   return {
     type: `/openapi.json#/components/examples/${error.code}`,
     title: ERRORS[error.code].says,
     status: error.status,
     code: error.code,
     detail: error.message,
-    ...(path !== undefined && { path }),
-    ...(remedy !== undefined && { remedy }),
+    // The whole of the input, where nothing in it was named.
+    path: path ?? '',
+    remedy,
     ...(retryAfterMs !== undefined && { retry_after_ms: retryAfterMs }),
     ...(first !== undefined && { first }),
     ...(complaints !== undefined && { complaints }),
