@@ -59,12 +59,13 @@ export function chargeHold(draft: Draft, request: RequestCell, use: Use, at: Mil
   return spending
 }
 
-/** Charges what was never held: all guards count it, none refuses it. */
-export function chargeUnheld(draft: Draft, use: Use, at: Millis): Spending {
+/** Charges what no hold stands for: all guards count it, none refuses it. A request that was admitted once has been counted as one. */
+export function chargeUnheld(draft: Draft, use: Use, at: Millis, admitted: boolean): Spending {
   const spending = noSpending()
   const { plan } = draft
   for (const guard of plan?.guards ?? []) {
     if (guard.kind !== 'rate' || !counts(guard, use)) continue
+    if (admitted && guard.meter.kind === 'requests') continue
     countRate(draft, guard, use.subject, metered(guard, use.cost, use.quantities), at)
   }
   chargeBeyond(draft, use, use.cost, at, spending)

@@ -138,8 +138,9 @@ function chargeNew(draft: Draft, op: UseOp, released: RequestCell | undefined): 
   if (op.attributes !== undefined) request.attributes = op.attributes
   draft.keep(request)
   const bill = billOf(draft, request, op)
-  const spending = chargeUnheld(draft, useOf(request, bill, op), draft.nowAt)
-  request.state = request.seqs.decision === undefined ? 'recorded' : 'settled'
+  const admitted = request.seqs.decision !== undefined
+  const spending = chargeUnheld(draft, useOf(request, bill, op), draft.nowAt, admitted)
+  request.state = admitted ? 'settled' : 'recorded'
   return close(draft, request, op, spending, bill)
 }
 
