@@ -8,7 +8,7 @@ import { price } from '../ledger/price.ts'
 import type { Millis } from '../units.ts'
 import { bookCharge, bookClosing } from './book.ts'
 import type { RequestCell } from './cells.ts'
-import { chargeHold } from './charge.ts'
+import { chargeHold, countedRates } from './charge.ts'
 import { copyAccount, copyRequest, type Draft } from './draft.ts'
 import { fail } from './faults.ts'
 import { expireGrant, nextRecurrence, recur, repayDebt, startRecurrences } from './grants.ts'
@@ -91,18 +91,15 @@ function expireHold(draft: Draft, request: RequestCell): void {
     : request.progress === undefined
       ? hold.estimate
       : request.progress.quantities
-  const spending = chargeHold(
-    draft,
-    request,
-    { feature: request.feature, subject: request.subject, cost, quantities },
-    at,
-  )
+  const use = { feature: request.feature, subject: request.subject, cost, quantities }
+  const spending = chargeHold(draft, request, use, at)
   request.returned = spending.returned
   request.state = charged ? 'expired_charged' : 'expired_released'
   if (!charged) return bookClosing(draft, request, spending, 'expired', at)
   const card = draft.env.policy.at(request.policyVersion)?.features.get(request.feature)?.card
   const priced =
     quantities === undefined || card === undefined ? undefined : price(card, request.attributes, quantities)
+  spending.guards.push(...countedRates(draft, hold, use))
   bookCharge(draft, request, spending, {
     op: 'expiry',
     cost,

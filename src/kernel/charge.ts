@@ -23,7 +23,7 @@ export interface Spending {
   readonly parts: Part[]
   readonly windows: WindowMove[]
   readonly moves: Move[]
-  /** Budgets as they were charged, so that a refund finds them. */
+  /** Budgets as they were charged, so that a refund finds them; and rates that a later settle may correct. */
   readonly guards: GuardHold[]
   /** Given back from the hold to its sources. */
   returned: Micros
@@ -167,9 +167,8 @@ function settleGuards(
 
 /** The estimate that a rate counted at admission becomes what was really used. */
 function settleRate(draft: Draft, held: GuardHold, use: Use, at: Millis): void {
-  const guard = draft.plan?.guards.find((other) => other.name === held.name)
-  if (guard?.kind !== 'rate' || guard.by !== held.by || guard.meter.kind === 'requests') return
-  if (guard.meter.kind === 'quantity' && use.quantities === undefined) return
+  const guard = amountRate(draft, held, use)
+  if (guard === undefined) return
   const actual = metered(guard, use.cost, use.quantities)
   if (actual > held.amount) return countRate(draft, guard, use.subject, actual - held.amount, at)
   if (actual === held.amount) return
@@ -178,6 +177,28 @@ function settleRate(draft: Draft, held: GuardHold, use: Use, at: Millis): void {
   const next = rateGiveBack(effective, counters.rates[guard.name], held.amount - actual, held.at, at)
   if (next === undefined) delete counters.rates[guard.name]
   else counters.rates[guard.name] = next
+}
+
+/** The rate in force that counts amounts under this name, where what was used says how much. */
+function amountRate(draft: Draft, held: GuardHold, use: Use): RateGuard | undefined {
+  const guard = draft.plan?.guards.find((other) => other.name === held.name)
+  if (guard?.kind !== 'rate' || guard.by !== held.by || guard.meter.kind === 'requests') return undefined
+  return guard.meter.kind === 'quantity' && use.quantities === undefined ? undefined : guard
+}
+
+/** What rates count of a hold that ended by itself and was charged, so that a settle that comes later corrects them. */
+export function countedRates(draft: Draft, hold: Hold, use: Use): GuardHold[] {
+  return hold.guards.flatMap((held) => {
+    const guard = amountRate(draft, held, use)
+    return guard === undefined ? [] : [{ ...held, amount: metered(guard, use.cost, use.quantities) }]
+  })
+}
+
+/** Brings the rates that counted a hold which ended by itself to what was really used. */
+export function correctRates(draft: Draft, request: RequestCell, use: Use, at: Millis): void {
+  const charge = present(request.charge, 'only a charged request can be corrected')
+  for (const held of charge.guards) if (held.kind === 'rate') settleRate(draft, held, use, at)
+  request.charge = { ...charge, guards: charge.guards.filter(({ kind }) => kind !== 'rate') }
 }
 
 // --- beyond the hold
@@ -337,6 +358,10 @@ function restoreBudgets(draft: Draft, request: RequestCell, amount: Micros, spen
   const kept: GuardHold[] = []
   const left = new Map<string, Micros>()
   for (const guard of present(request.charge, 'charged').guards.toReversed()) {
+    if (guard.kind !== 'budget') {
+      kept.unshift(guard)
+      continue
+    }
     const open = left.get(guard.name) ?? amount
     const back = Math.min(open, guard.amount)
     left.set(guard.name, open - back)

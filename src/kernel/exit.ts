@@ -16,7 +16,16 @@ import {
 } from './answers.ts'
 import { type Bill, bookCharge, bookClosing } from './book.ts'
 import type { Cells, Charged as Charge, RequestCell } from './cells.ts'
-import { chargeBeyond, chargeHold, chargeUnheld, noSpending, restore, splitOf, type Use } from './charge.ts'
+import {
+  chargeBeyond,
+  chargeHold,
+  chargeUnheld,
+  correctRates,
+  noSpending,
+  restore,
+  splitOf,
+  type Use,
+} from './charge.ts'
 import {
   CLOCK_TOLERANCE_MS,
   type Context,
@@ -161,6 +170,7 @@ function chargeDifference(draft: Draft, request: RequestCell, op: UseOp): Charge
   draft.keep(request)
   if (op.attributes !== undefined) request.attributes = op.attributes
   const bill = billOf(draft, request, op)
+  correctRates(draft, request, useOf(request, bill, op), draft.nowAt)
   const charge = request.charge as Charge
   const difference = add(bill.cost, -add(charge.cost, charge.refunded))
   const corrected = { ...bill, corrects: { seq: charge.seq, difference } }
