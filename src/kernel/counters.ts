@@ -91,16 +91,35 @@ export function removeHoldEnd(counters: Counters, guard: string, endAt: Millis):
   counters.concurrency[guard] = ends.toSpliced(place, 1)
 }
 
-/** Drops windows that have ended, and state under names the plan no longer has once nothing is held there. */
-export function pruneCounters(counters: Counters, plan: Plan | undefined, nowAt: Millis): void {
+/** A window that had not ended when the plan dropped its name. */
+export type DroppedWindow = readonly [key: string, state: WindowState]
+
+/**
+ * Drops windows that have ended, and state under names the plan no longer has once nothing is held there. Answers the
+ * windows among the latter: what they had counted is lost, and an entry must say so.
+ */
+export function pruneCounters(
+  counters: Counters,
+  plan: Plan | undefined,
+  nowAt: Millis,
+): readonly DroppedWindow[] {
   const known = plan === undefined ? undefined : namesOf(plan)
+  let dropped: DroppedWindow[] | undefined
   for (const key in counters.windows) {
     const window = counters.windows[key] as WindowState
-    const removed = known !== undefined && !known.rules.has(key) && window.held === 0
-    if (window.endAt <= nowAt || removed) delete counters.windows[key]
+    const ended = window.endAt <= nowAt
+    const removed = !ended && known !== undefined && !known.rules.has(key) && window.held === 0
+    if (removed) {
+      dropped ??= []
+      dropped.push([key, window])
+    }
+    if (ended || removed) delete counters.windows[key]
   }
   for (const name in counters.concurrency)
     if (counters.concurrency[name]?.length === 0) delete counters.concurrency[name]
-  if (known === undefined) return
-  for (const name in counters.rates) if (known.guards.get(name)?.kind !== 'rate') delete counters.rates[name]
+  if (known !== undefined)
+    for (const name in counters.rates)
+      if (known.guards.get(name)?.kind !== 'rate') delete counters.rates[name]
+  return dropped ?? NONE
 }
+const NONE: readonly DroppedWindow[] = []

@@ -301,16 +301,26 @@ export class Draft {
     if (amount > 0) this.book([this.move(from, to, amount, reason)], links)
   }
 
+  /** Drops what counts no more. A window whose name the plan dropped before it ended leaves an entry. */
+  prune(counters: Counters, subject?: { readonly dimension: string; readonly value: string }): void {
+    const by = subject?.dimension
+    for (const [window, { startAt, used }] of pruneCounters(counters, this.plan, this.nowAt)) {
+      const person =
+        subject === undefined ? {} : { person: { subject: { [subject.dimension]: subject.value } } }
+      this.change('reset', { window, by, starts_at: startAt, used }, person)
+    }
+  }
+
   /** Everything this step changed, as writes; the account's own cell always goes along. */
   close<T>(result: T): StepDone<T> {
     noteLowBalance(this)
     dropSpentGrants(this.account)
-    pruneCounters(this.account.counters, this.plan, this.nowAt)
+    this.prune(this.account.counters)
     this.account.lastAt = this.nowAt
     const writes: { key: Key; cell: Cell | null }[] = [{ key: 'account', cell: this.account }]
     for (const [key, slot] of this.#subjects) {
       if (!slot.touched || this.#dropped.has(key)) continue
-      pruneCounters(slot.cell.counters, this.plan, this.nowAt)
+      this.prune(slot.cell.counters, slot.cell)
       writes.push({ key, cell: slot.cell })
     }
     for (const key of this.#dropped) writes.push({ key, cell: null })
@@ -394,7 +404,7 @@ export function copyAccount(cell: AccountCell): AccountCell {
 }
 
 /** Window, rate and concurrency states inside are replaced, never changed, so that copying one level is enough. */
-function copyCounters(counters: Counters): Counters {
+export function copyCounters(counters: Counters): Counters {
   return {
     windows: { ...counters.windows },
     rates: { ...counters.rates },

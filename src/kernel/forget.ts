@@ -4,7 +4,15 @@ import { advance } from './advance.ts'
 import type { Cells, Part, RequestCell, SubjectCell } from './cells.ts'
 import { namesOf, pruneCounters } from './counters.ts'
 import { inForce } from './decide.ts'
-import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
+import {
+  type Context,
+  copyCounters,
+  copyRequest,
+  type Draft,
+  onAccount,
+  type StepEnv,
+  type StepOutcome,
+} from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { rateIsIdle } from './rates.ts'
 
@@ -27,13 +35,17 @@ export function dropIdleSubjects(
       ({ dimension, value }) =>
         draft.subjectExists(dimension, value) && isIdle(draft, draft.subject(dimension, value)),
     )
-    for (const { dimension, value } of idle) draft.dropSubject(dimension, value)
+    for (const { dimension, value } of idle) {
+      const cell = draft.subject(dimension, value)
+      draft.prune(cell.counters, cell)
+      draft.dropSubject(dimension, value)
+    }
     return { result: { dropped: idle.length }, keep: idle.length > 0 }
   })
 }
 
 function isIdle(draft: Draft, cell: SubjectCell): boolean {
-  const { counters } = cell
+  const counters = copyCounters(cell.counters)
   pruneCounters(counters, draft.plan, draft.nowAt)
   if (Object.keys(counters.windows).length > 0 || Object.keys(counters.concurrency).length > 0) return false
   if (Object.values(cell.overrides).some((override) => inForce(override, draft.nowAt))) return false

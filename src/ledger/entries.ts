@@ -152,6 +152,7 @@ export const CHANGES = [
   'key_created',
   'key_revoked',
   'erased',
+  'reset',
   'repair',
   'checkpoint',
 ] as const
