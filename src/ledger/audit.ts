@@ -1,0 +1,179 @@
+/**
+ * The audit: an account's journal worked out again, entry by entry, and held against its live cells.
+ *
+ * Everything follows from the entries: what each use costs by its rate card, where the money went, what must be left of each
+ * grant, used of each window and held for each request. Where the cells or the entries say something else, it is told, with
+ * account, request and amount. Nothing here changes anything, and no damage makes it fail.
+ *
+ * What it cannot see: counts of rates, which leave no entries; a live window that has gone from its cell without any decision
+ * having told its end; and, where a person was erased, what of a shared window was theirs: there the sums are only bounds.
+ */
+import type { Micros, Millis } from '../units.ts'
+import { compareCells, compareRequest, guarded } from './audit/cells.ts'
+import { type Link, openChain } from './audit/chain.ts'
+import { checkUncharged, type Prices, readCharge, readUsage } from './audit/charges.ts'
+import { type Finding, type Tell, teller } from './audit/findings.ts'
+import { emptyJournal, erasedHolder, holderOf, type Journal } from './audit/journal.ts'
+import type { LiveCells, LiveRequest } from './audit/live.ts'
+import {
+  checkFunding,
+  closeCharge,
+  type OpenCharge,
+  openCharge,
+  readGrant,
+  readRevocation,
+  readTransfer,
+} from './audit/money.ts'
+import { checkLink, readClosing, readDecision, storyOf } from './audit/requests.ts'
+import { readErasure, readLimits, readMoves, readRepair, readReset } from './audit/windows.ts'
+import {
+  type ChainHead,
+  type ChangeEntry,
+  type Entry,
+  emptyHead,
+  type PrivatePart,
+  type Sha256,
+  type StoredEntry,
+} from './entries.ts'
+
+export type { Finding, FindingKind } from './audit/findings.ts'
+export type { LiveAccount, LiveCells, LiveGrantCell, LiveRequest, LiveSubject } from './audit/live.ts'
+
+export interface AuditOptions extends Prices {
+  readonly sha256: Sha256
+  /** Called for each disagreement as it is found. */
+  readonly found: (finding: Finding) => void
+  /** A head kept elsewhere: the entry of that number must have that hash. */
+  readonly head?: ChainHead | undefined
+}
+
+/** One account under audit. First its entries, all of them in order; then its cells. */
+export interface AccountAudit {
+  entry(stored: StoredEntry): void
+  /** The cell of any one request; for those that are open, `finish` is enough. Cells newer than the entries are passed over. */
+  request(cell: LiveRequest): void
+  /** The live cells, and what only shows at the end. */
+  finish(cells: LiveCells): void
+  /** The last entry read. */
+  readonly head: ChainHead
+  readonly entries: number
+  readonly disagreements: number
+}
+
+export function auditAccount(account: string, options: AuditOptions): AccountAudit {
+  let disagreements = 0
+  const tell = teller(account, (finding) => {
+    disagreements += 1
+    options.found(finding)
+  })
+  const journal = emptyJournal(emptyHead(account, options.sha256))
+  const chain = openChain(journal, options, tell)
+  const reader = openReader(journal, options, tell)
+  return {
+    entry(stored) {
+      const link = chain.read(stored)
+      if (link !== undefined) reader.read(link)
+    },
+    request(cell) {
+      guarded(tell, `the cell of request ${cell.id}`, () => compareRequest(journal, cell, tell))
+    },
+    finish(cells) {
+      reader.end()
+      chain.end()
+      checkUncharged(journal, tell)
+      checkFunding(journal, tell)
+      guarded(tell, "the account's cell", () => compareCells(journal, cells, tell))
+    },
+    get head() {
+      return journal.head
+    },
+    get entries() {
+      return chain.entries
+    },
+    get disagreements() {
+      return disagreements
+    },
+  }
+}
+
+/** Reads what entries say into the journal, in order. */
+function openReader(journal: Journal, prices: Prices, tell: Tell) {
+  let charge: OpenCharge | undefined
+  const settle = (): void => {
+    if (charge !== undefined) closeCharge(charge, tell)
+    charge = undefined
+  }
+
+  function read({ entry, person, recordedAt }: Link): void {
+    if (entry.kind !== 'balance' || entry.charge !== charge?.seq) settle()
+    const story = entry.request === undefined ? undefined : readStory(entry, recordedAt)
+    if (entry.kind === 'balance') readTransfer(journal, entry, charge, tell)
+    else if (entry.kind === 'change') readChange(journal, entry, person, tell)
+    else if (hasRequest(entry) && story !== undefined) {
+      if (entry.kind === 'decision') {
+        readDecision(journal, entry, story, tell)
+        readLimits(journal, entry, person?.subject ?? null, recordedAt)
+      } else if (entry.kind === 'usage') readUsage(journal, entry, person)
+      else {
+        readCharge(journal, entry, prices, tell)
+        readMoves(journal, entry, journal.requests.get(entry.request)?.charge?.subject ?? null)
+        charge = openCharge(entry)
+      }
+    }
+    if (entry.kind === 'change' && entry.what === 'hold_closed' && story !== undefined && hasRequest(entry))
+      readClosing(journal, entry, story, tell)
+  }
+
+  function readStory(entry: Entry, recordedAt: Millis) {
+    if (!hasRequest(entry)) return undefined
+    const story = storyOf(journal, entry, recordedAt, prices.horizonMs, tell)
+    checkLink(story, entry, tell)
+    return story
+  }
+  return { read, end: settle }
+}
+
+function hasRequest<E extends Entry>(entry: E): entry is E & { readonly request: string } {
+  return entry.request !== undefined
+}
+
+function readChange(journal: Journal, entry: ChangeEntry, person: PrivatePart | null, tell: Tell): void {
+  const { what, detail } = entry
+  switch (what) {
+    case 'account_created':
+      journal.terms.plan = detail.plan as string
+      journal.terms.zone = detail.zone as string
+      journal.terms.status = 'active'
+      return
+    case 'plan':
+    case 'status':
+    case 'zone':
+      journal.terms[what] = detail.to as string
+      return
+    case 'grant':
+      return readGrant(journal, entry, tell)
+    case 'revoke':
+      return readRevocation(journal, entry, tell)
+    case 'override':
+      return readOverride(journal, entry, person)
+    case 'erased':
+      return readErasure(journal, entry)
+    case 'reset':
+      return readReset(journal, entry, person?.subject ?? null, tell)
+    case 'repair':
+      return readRepair(journal)
+  }
+}
+
+function readOverride(journal: Journal, entry: ChangeEntry, person: PrivatePart | null): void {
+  const { by, overrides } = entry.detail as {
+    by?: string
+    overrides: readonly (readonly [name: string, limit: Micros | null, untilAt: Millis | null])[]
+  }
+  const value = by === undefined ? undefined : person?.subject[by]
+  if (by !== undefined && value === undefined) journal.erasedOverrides.add(by)
+  const holder = by === undefined ? '' : value === undefined ? erasedHolder(by) : holderOf(by, value)
+  const known = journal.overrides.get(holder) ?? new Map()
+  for (const [name, limit, untilAt] of overrides) known.set(name, [limit, untilAt])
+  journal.overrides.set(holder, known)
+}

@@ -1,0 +1,224 @@
+/**
+ * Reads entries that nobody vouches for: whatever stands in them, the answer is an entry whose every field has its type, or
+ * a sentence that says what is wrong.
+ */
+import {
+  CHANGES,
+  ENTRY_FORMAT,
+  ENTRY_KINDS,
+  type Entry,
+  type EntryKind,
+  type PrivatePart,
+} from '../entries.ts'
+
+type Check = (value: unknown) => boolean
+
+const text: Check = (value) => typeof value === 'string'
+const name: Check = (value) => typeof value === 'string' && value !== ''
+const whole: Check = (value) => Number.isSafeInteger(value)
+const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
+const number: Check = (value) => Number.isSafeInteger(value) && (value as number) > 0
+const yes: Check = (value) => value === true
+const orNull =
+  (check: Check): Check =>
+  (value) =>
+    value === null || check(value)
+const oneOf =
+  (...values: readonly string[]): Check =>
+  (value) =>
+    values.includes(value as string)
+const listOf =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check)
+const row =
+  (...checks: readonly Check[]): Check =>
+  (value) =>
+    Array.isArray(value) &&
+    value.length === checks.length &&
+    checks.every((check, place) => check(value[place]))
+const recordOf =
+  (check: Check): Check =>
+  (value) =>
+    isRecord(value) && Object.values(value).every(check)
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Field → check; a name that ends in `?` may be absent. */
+type Shape = Readonly<Record<string, Check>>
+
+const split = listOf(row(name, whole))
+const quantities = recordOf(count)
+const ledgerAccount: Check = (value) =>
+  typeof value === 'string' &&
+  (/^grant:./.test(value) ||
+    ['issued', 'charged', 'expired', 'revoked', 'overage', 'absorbed', 'debt'].includes(value))
+
+const HEAD: Shape = {
+  at: whole,
+  'recorded_at?': whole,
+  actor: name,
+  'request?': name,
+  'previous?': number,
+  'private?': name,
+}
+const BODY: Readonly<Record<EntryKind, Shape>> = {
+  usage: {
+    op: oneOf('settle', 'record', 'expiry'),
+    feature: name,
+    'endpoint?': text,
+    quantities,
+    'started_at?': whole,
+    'duration_ms?': whole,
+    request: name,
+  },
+  charge: {
+    usage: number,
+    policy: count,
+    'line?': count,
+    'stated?': yes,
+    'unpriced?': listOf(name),
+    cost: whole,
+    cover: split,
+    windows: listOf(row(name, orNull(name), count, whole)),
+    'returned?': count,
+    'corrects?': number,
+    'total?': count,
+    'refund?': text,
+    'reason?': text,
+    request: name,
+  },
+  balance: {
+    from: ledgerAccount,
+    to: ledgerAccount,
+    amount: whole,
+    reason: oneOf('issued', 'charge', 'refund', 'expired', 'revoked', 'rollover', 'repaid', 'summary'),
+    'charge?': number,
+  },
+  decision: {
+    op: oneOf('reserve', 'extend'),
+    'step?': number,
+    feature: name,
+    plan: name,
+    policy: count,
+    outcome: oneOf('allow', 'partial'),
+    reason: name,
+    cost: count,
+    granted: count,
+    'estimate?': quantities,
+    'granted_estimate?': quantities,
+    from: split,
+    expires_at: orNull(whole),
+    limits: listOf(
+      row(
+        oneOf('rate', 'concurrency', 'budget', 'allowance', 'credits', 'overage'),
+        text,
+        orNull(name),
+        text,
+        whole,
+        whole,
+        whole,
+        whole,
+        orNull(whole),
+        whole,
+      ),
+    ),
+    request: name,
+  },
+  change: { what: oneOf(...CHANGES), detail: isRecord },
+}
+
+/** What `detail` of a change must have where the audit relies on it. */
+const DETAIL: Readonly<Record<string, Shape>> = {
+  account_created: { plan: name, zone: name },
+  plan: { to: name },
+  status: { to: name },
+  zone: { to: name },
+  override: {
+    'by?': name,
+    overrides: listOf(row(name, orNull(whole), orNull(whole))),
+  },
+  grant: {
+    id: name,
+    kind: name,
+    amount: count,
+    priority: whole,
+    starts_at: whole,
+    expires_at: orNull(whole),
+    'features?': listOf(name),
+  },
+  revoke: { id: name },
+  hold_closed: { cause: name, returned: count },
+  erased: { dimension: name },
+  reset: { window: name, 'by?': name, starts_at: whole, used: whole },
+  checkpoint: { seq: count, hash: name, digest: name },
+  policy: { version: number, text },
+}
+
+const wrong = (value: Record<string, unknown>, shape: Shape): string | undefined => {
+  for (const field in shape) {
+    const optional = field.endsWith('?')
+    const key = optional ? field.slice(0, -1) : field
+    if (optional && value[key] === undefined) continue
+    if (!shape[field]?.(value[key])) return key
+  }
+  return undefined
+}
+
+export type Read<T> = { readonly value: T } | { readonly problem: string }
+
+/** An entry's text, checked field by field. */
+export function readDoubtful(body: string): Read<Entry> {
+  const parsed = parse(body)
+  if (!isRecord(parsed)) return { problem: 'its text is not the JSON object that an entry is' }
+  if (parsed.v !== ENTRY_FORMAT) return { problem: `it has format ${say(parsed.v)}, not ${ENTRY_FORMAT}` }
+  const { kind } = parsed
+  if (!(ENTRY_KINDS as readonly unknown[]).includes(kind))
+    return { problem: `it is of no known kind: ${say(kind)}` }
+  const field =
+    wrong(parsed, { seq: number, ...HEAD }) ??
+    wrong(parsed, BODY[kind as EntryKind]) ??
+    (kind === 'change' ? wrongDetail(parsed) : undefined)
+  if (field !== undefined)
+    return {
+      problem:
+        parsed[field] === undefined
+          ? `it has no ${field}`
+          : `its ${field} cannot be right: ${say(parsed[field])}`,
+    }
+  return { value: parsed as unknown as Entry }
+}
+
+function wrongDetail(change: Record<string, unknown>): string | undefined {
+  const shape = DETAIL[change.what as string]
+  return shape !== undefined && wrong(change.detail as Record<string, unknown>, shape) !== undefined
+    ? 'detail'
+    : undefined
+}
+
+/** The private part's text, checked the same way. */
+export function readDoubtfulPrivate(part: string): Read<PrivatePart> {
+  const parsed = parse(part)
+  const shape = {
+    salt: name,
+    subject: recordOf(text),
+    'attributes?': recordOf(text),
+    'scope?': recordOf(listOf(text)),
+  }
+  if (!isRecord(parsed) || wrong(parsed, shape) !== undefined)
+    return { problem: 'its private part cannot be read' }
+  return { value: parsed as unknown as PrivatePart }
+}
+
+function parse(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch {
+    return undefined
+  }
+}
+
+function say(value: unknown): string {
+  const told = JSON.stringify(value) ?? 'nothing'
+  return told.length > 60 ? `${told.slice(0, 57)}…` : told
+}
