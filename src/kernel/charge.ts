@@ -13,7 +13,7 @@ import { addToInstance, addToWindow, removeHoldEnd } from './counters.ts'
 import { coverage, effectiveRate, metered } from './decide.ts'
 import type { Draft, Move } from './draft.ts'
 import { issueGrant } from './grants.ts'
-import { ruleOf, subjectCells } from './hold.ts'
+import { ruleOf, subjectCells, takePlaces } from './hold.ts'
 import { ABSORB, type Plan, type RateGuard } from './plan.ts'
 import { rateGiveBack, rateTake } from './rates.ts'
 import { windowAt } from './windows.ts'
@@ -63,6 +63,7 @@ export function chargeHold(draft: Draft, request: RequestCell, use: Use, at: Mil
 export function chargeUnheld(draft: Draft, use: Use, at: Millis, admitted: boolean): Spending {
   const spending = noSpending()
   const { plan } = draft
+  if (plan !== undefined) takePlaces(draft, plan, use.subject)
   for (const guard of plan?.guards ?? []) {
     if (guard.kind !== 'rate' || !counts(guard, use)) continue
     if (admitted && guard.meter.kind === 'requests') continue

@@ -65,6 +65,14 @@ export function subjectCells(draft: Draft, plan: Plan, subject: Subject): Record
   return cells
 }
 
+/** A subject that is admitted, or has used something, stands under the plan's bounds from then on. */
+export function takePlaces(draft: Draft, plan: Plan, subject: Subject): void {
+  for (const dimension of namesOf(plan).dimensions) {
+    const value = subject[dimension]
+    if (value !== undefined) draft.touch(dimension, value)
+  }
+}
+
 /** Holds what an admitted request was granted. */
 export function takeHold(
   draft: Draft,
@@ -74,10 +82,7 @@ export function takeHold(
   endAt: Millis,
 ): void {
   const { nowAt, account } = draft
-  for (const dimension of namesOf(plan).dimensions) {
-    const value = request.subject[dimension]
-    if (value !== undefined) draft.touch(dimension, value)
-  }
+  takePlaces(draft, plan, request.subject)
   for (const part of verdict.parts) holdPart(draft, plan, request.subject, part)
   const guards = verdict.guards.map((take) => holdGuard(draft, plan, request.subject, take, endAt))
   const hold: Hold = {
