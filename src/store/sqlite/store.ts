@@ -2,7 +2,7 @@
  * The embedded default: one process, one file. This thread decides and reads; a thread of its own writes and waits for
  * the disk, so that neither a commit nor a checkpoint holds up the event loop. README.md has the layout and figures.
  */
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { SluiceError } from '../../errors.ts'
@@ -180,7 +180,7 @@ async function openAll(
 ): Promise<Opened> {
   const { path, maxCachedCells = 32_768, maxRefusals = 100_000, checkMs = 5_000, maxPages } = options
   try {
-    mkdirSync(dirname(path), { recursive: true })
+    makeFolder(dirname(path))
   } catch (error) {
     throw unavailable(error, path)
   }
@@ -203,6 +203,13 @@ async function openAll(
     lock.release()
     throw unavailable(error, path)
   }
+}
+
+/** Node's own recursive `mkdirSync` (26.10) never returns where the system answers ENOENT under a folder that exists. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return
+  if (dirname(path) !== path) makeFolder(dirname(path))
+  mkdirSync(path)
 }
 
 /** Checks a file that is there, sets it to log ahead, and brings its schema up to date. */
