@@ -8,9 +8,11 @@ import { createWorld } from './fixtures/world.ts'
 
 const FILE = new URL('examples.json', import.meta.url)
 
-/** What chance is in: hashes over salts, and secrets. */
+/** What chance is in, hashes over salts and secrets; and sentences, which may be worded anew. */
 const plain = (value: unknown): unknown =>
-  JSON.parse(JSON.stringify(value, (name, inner) => (name === 'hash' || name === 'secret' ? '…' : inner)))
+  JSON.parse(
+    JSON.stringify(value, (name, inner) => (['hash', 'secret', 'story'].includes(name) ? '…' : inner)),
+  )
 
 test('every scene is answered 200, with the answer that the contract shows', async () => {
   const world = await createWorld({

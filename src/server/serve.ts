@@ -23,12 +23,17 @@ export async function serve(app: App, engine: Engine, options: ServeOptions = {}
   return { url, close: () => (closed ??= close(app, engine, deadlineMs)) }
 }
 
-/** What was accepted by the engine is finished by its own `close`, also where a connection had to be cut before. */
+/**
+ * What was accepted by the engine is finished by its own `close`, also where a connection had to be cut before. A
+ * connection that turns idle meanwhile would be kept open for the client's next request: it is let go of.
+ */
 async function close(app: App, engine: Engine, deadlineMs: number): Promise<void> {
+  const idle = setInterval(() => app.server.closeIdleConnections(), 20)
   const late = setTimeout(() => app.server.closeAllConnections(), deadlineMs)
   try {
     await app.close()
   } finally {
+    clearInterval(idle)
     clearTimeout(late)
     await engine.close()
   }
