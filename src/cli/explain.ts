@@ -109,8 +109,7 @@ export function explanationText(story: Explanation, withEntries: boolean): strin
       ['Held', story.held === '0' ? undefined : `${story.held} CU until ${instantText(story.expires_at)}`],
     ]),
   ]
-  if (story.story.length > 0)
-    parts.push(story.story.map((line, at) => `${String(at + 1).padStart(2)}. ${line}`).join('\n'))
+  if (story.story.length > 0) parts.push(story.story.join('\n'))
   for (const { at, count, answer } of story.refusals) parts.push(refusalText(at, count, answer))
   if (withEntries && story.entries.length > 0) parts.push(entryTable(story.entries))
   return parts.join('\n\n')
@@ -128,6 +127,6 @@ function refusalText(at: number, times: number, answer: DecisionAnswer): string 
   const smaller = unblock.at_most === undefined ? '' : ` A request of at most ${unblock.at_most} CU fits now.`
   const helps = advice.length === 0 ? '' : ` It would pass after ${advice.join(' and ')}.`
   const retry = outcome === 'wait' && retryMs !== undefined ? `, ${(retryMs / 1000).toFixed(1)} s later` : ''
-  const said = `${instantText(at)}  ${outcome}${retry}: ${reason}. It asked for ${cost} CU.${helps}${smaller}${like}`
+  const said = `${instantText(at)}  ${outcome}${retry}: ${reason}${like}. It asked for ${cost} CU.${helps}${smaller}`
   return limits.length === 0 ? said : `${said}\n\n${limitTable(limits)}`
 }

@@ -1,50 +1,23 @@
 /** `sluice replay`: real traffic through the whole engine, on a SQLite file, on the trace's own time. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Engine } from '../engine.ts'
-import type { Plan, Policy } from '../kernel/plan.ts'
 import type { Millis } from '../units.ts'
 import { EXIT, usage } from './failure.ts'
 import { count, print, printJson, progress, remark } from './output.ts'
 import { compiled, readPolicyFile } from './policy.ts'
 import { duration, instant, pairs, whole, words } from './reading.ts'
-import { type AssignOptions, createAssigner, DEFAULT_ACCOUNTS } from './replay/assign.ts'
-import { mappingText, type Said } from './replay/columns.ts'
-import { createEstimator, type Estimator } from './replay/estimate.ts'
+import { createAssigner, DEFAULT_ACCOUNTS } from './replay/assign.ts'
 import { type ReplayReport, replayText, reportOf, type Setup } from './replay/report.ts'
 import { replay } from './replay/run.ts'
 import { fullSpeed, paced, type Timeline } from './replay/schedule.ts'
+import { estimatorsOf, featureOf, type Options, plansOf, setupOf } from './replay/setup.ts'
 import type { Tally } from './replay/tally.ts'
 import { openTrace, type Trace, type TraceRow } from './replay/trace.ts'
 import { parseStore } from './stores.ts'
 import { engineToWrite, jsonOption } from './target.ts'
-
-interface Options extends Said {
-  readonly policy: string
-  readonly accounts?: number
-  readonly users: number
-  readonly plan?: readonly string[]
-  readonly credits?: string
-  readonly feature?: string
-  readonly attribute?: Readonly<Record<string, string>>
-  readonly speed: number
-  readonly seed: number
-  readonly store?: string
-  readonly start: Millis
-  readonly limit: number
-  readonly estimated: readonly string[]
-  readonly estimate: string
-  readonly tokensPerSecond: number
-  readonly baseDuration: Millis
-  readonly patience: Millis
-  readonly concurrency: number
-  readonly step: Millis
-  readonly audit?: true
-  readonly report?: string
-  readonly json?: true
-}
 
 /** 2026-01-05 is a Monday: times of a trace that count from zero begin there. */
 const DEFAULT_START = Date.UTC(2026, 0, 5)
@@ -206,7 +179,7 @@ async function run(file: string, options: Options): Promise<void> {
         tally,
         elapsedMs,
         trace,
-        setupOf(file, options, trace, feature, assigner.rule, estimators, timeline, place.told),
+        setupOf(file, options, trace, feature, assigner, estimators, timeline, place.told),
       )
     } finally {
       await engine.close()
@@ -282,61 +255,4 @@ async function peek({
 function timelineOf({ speed: factor, concurrency, step }: Options, startAt: Millis): Timeline {
   const options = { startAt, concurrency, stepMs: Math.max(1, step) }
   return factor === 0 ? fullSpeed(options) : paced(options, factor)
-}
-
-function plansOf(policy: Policy, said: readonly string[] | undefined): AssignOptions['plans'] {
-  const [first = ''] = policy.plans.keys()
-  return (said ?? [policy.defaultPlan ?? first]).map((text) => {
-    const [, name = '', weight = '1'] = /^([^:]+)(?::(\d{1,6}))?$/.exec(text) ?? []
-    const plan: Plan | undefined = policy.plans.get(name)
-    if (plan !== undefined && Number(weight) > 0) return { plan, weight: Number(weight) }
-    throw usage(
-      `--plan ${text} names no plan of the policy`,
-      `There are ${[...policy.plans.keys()].join(', ')}.`,
-    )
-  })
-}
-
-function featureOf(policy: Policy, said: string | undefined, quantities: readonly string[]): string {
-  if (said !== undefined && policy.features.has(said)) return said
-  const names = [...policy.features.keys()].join(', ')
-  if (said !== undefined) throw usage(`--feature ${said} is none of the policy`, `There are ${names}.`)
-  for (const { name, card } of policy.features.values()) {
-    const prices = card.lines.some(({ terms }) => terms.some(({ quantity }) => quantities.includes(quantity)))
-    if (prices) return name
-  }
-  throw usage(
-    `No feature of the policy prices ${quantities.join(' or ')}`,
-    `Say --feature and --quantity; there are ${names}.`,
-  )
-}
-
-function estimatorsOf({ estimated, estimate }: Options, { mapping }: Trace): ReadonlyMap<string, Estimator> {
-  const known = estimated.filter((quantity) => Object.hasOwn(mapping.quantities, quantity))
-  return new Map(known.map((quantity) => [quantity, createEstimator(estimate)]))
-}
-
-function setupOf(
-  file: string,
-  options: Options,
-  trace: Trace,
-  feature: string,
-  accounts: string,
-  estimators: ReadonlyMap<string, Estimator>,
-  timeline: Timeline,
-  store: string,
-): Setup {
-  const attributes = Object.entries(options.attribute ?? {}).map(([name, value]) => ` ${name}=${value}`)
-  const rules = [...estimators].map(([quantity, { rule }]) => `${quantity}: ${rule}`)
-  return {
-    trace: basename(file),
-    columns: mappingText(trace.mapping),
-    policy: `${options.policy}, ${feature}${attributes.join('')}`,
-    accounts: options.credits === undefined ? accounts : `${accounts}; each has bought ${options.credits} CU`,
-    estimates: [...rules, 'all else as it was'].join('; '),
-    durations: `${options.baseDuration} ms, and ${options.tokensPerSecond} output tokens a second`,
-    waits: `waited for once, where at most ${options.patience / 1000} s`,
-    time: timeline.rule,
-    store,
-  }
 }

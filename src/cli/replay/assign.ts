@@ -85,10 +85,8 @@ export function createAssigner(options: AssignOptions, hasClients: boolean) {
       const plan = planOf(account)
       return { account, plan, subject: subjectFor(plan, user) }
     },
-    rule: [
-      hasClients ? clientRule(options.accounts) : drawnRule(accounts, users, seed),
-      planRule(plans, seed),
-    ].join('; '),
+    rule: hasClients ? clientRule(options.accounts) : drawnRule(accounts, users, seed),
+    plans: planRule(plans, seed),
   }
 }
 
@@ -140,6 +138,6 @@ function drawnRule(accounts: number, users: number, seed: number): string {
 
 function planRule(plans: AssignOptions['plans'], seed: number): string {
   const [only] = plans
-  if (plans.length === 1) return `all on plan ${only?.plan.name}`
-  return `plans drawn ${plans.map(({ plan, weight }) => `${plan.name}:${weight}`).join(', ')} (seed ${seed + 2})`
+  if (plans.length === 1) return `all accounts on ${only?.plan.name}`
+  return `drawn by weight: ${plans.map(({ plan, weight }) => `${plan.name}:${weight}`).join(', ')} (seed ${seed + 2})`
 }

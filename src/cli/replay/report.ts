@@ -11,6 +11,7 @@ export interface Setup {
   readonly columns: string
   readonly policy: string
   readonly accounts: string
+  readonly plans: string
   readonly estimates: string
   readonly durations: string
   readonly waits: string
@@ -156,10 +157,11 @@ export function replayText(report: ReplayReport, elapsedAuditMs: number): string
   const late = report.late_rows === 0 ? '' : `, ${count(report.late_rows)} rows out of order`
   const parts = [
     facts([
-      ['Trace', `${setup.trace} (${setup.columns})`],
-      ['', `${span}${late}`],
+      ['Trace', `${setup.trace}: ${span}${late}`],
+      ['Columns', setup.columns],
       ['Policy', setup.policy],
       ['Accounts', setup.accounts],
+      ['Plans', setup.plans],
       ['Estimates', setup.estimates],
       ['Durations', setup.durations],
       ['Waits', setup.waits],
