@@ -80,7 +80,7 @@ export function createApp({ engine, adminKey, testClock, log }: AppOptions): App
   followRequests(app, door, log)
   guard(app, door)
   describe(app)
-  app.register(async (inner) => routes(inner as App, door))
+  routes(app, door)
   return app
 }
 

@@ -39,6 +39,7 @@ type Sample = readonly [ending: string, labels: Labels, value: number | string]
 export interface Metric {
   readonly name: string
   readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly labels: readonly string[]
   readonly help: string
   readonly samples: (sources: Sources) => readonly Sample[]
 }
@@ -49,6 +50,7 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'sluice_decisions_total',
     type: 'counter',
+    labels: ['operation', 'outcome', 'reason'],
     help: 'Decisions by operation, outcome and reason.',
     samples: ({ engine }) =>
       [...engine.metrics.decisions].map(([key, count]) => {
@@ -59,6 +61,7 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'sluice_charged_cu_total',
     type: 'counter',
+    labels: ['source'],
     help: 'Compute units charged, by kind of source.',
     samples: ({ engine }) =>
       [...engine.metrics.chargedMicros].map(([source, micros]) => ['', { source }, formatMicros(micros)]),
@@ -66,30 +69,35 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'sluice_open_holds',
     type: 'gauge',
+    labels: [],
     help: 'Requests that hold something now.',
     samples: ({ engine }) => one(engine.metrics.openHolds),
   },
   {
     name: 'sluice_sweep_lag_seconds',
     type: 'gauge',
+    labels: [],
     help: 'How long the oldest hold past its end has waited for the sweep.',
     samples: ({ engine }) => one(engine.metrics.sweepLagMs / 1000),
   },
   {
     name: 'sluice_refusals_logged_total',
     type: 'counter',
+    labels: [],
     help: 'Refusals written whole to the bounded log.',
     samples: ({ engine }) => one(engine.metrics.refusalsLogged),
   },
   {
     name: 'sluice_refusals_counted_total',
     type: 'counter',
+    labels: [],
     help: 'Refusals like one already in the log, counted only.',
     samples: ({ engine }) => one(engine.metrics.refusalsCounted),
   },
   {
     name: 'sluice_commit_operations',
     type: 'histogram',
+    labels: [],
     help: 'Operations that shared a commit.',
     samples: ({ engine: { metrics } }) =>
       histogram(
@@ -103,30 +111,35 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'sluice_commit_entries_total',
     type: 'counter',
+    labels: [],
     help: 'Journal entries written.',
     samples: ({ engine }) => one(engine.metrics.commits.entries),
   },
   {
     name: 'sluice_commit_seconds_total',
     type: 'counter',
+    labels: [],
     help: 'Time spent in commits.',
     samples: ({ engine }) => one(engine.metrics.commits.durationMs / 1000),
   },
   {
     name: 'sluice_queue_depth',
     type: 'gauge',
+    labels: [],
     help: 'Operations that wait for a commit.',
     samples: ({ engine }) => one(engine.health().queued),
   },
   {
     name: 'sluice_ready',
     type: 'gauge',
+    labels: [],
     help: '1 where the store can be read and written, else 0.',
     samples: ({ engine }) => one(engine.health().ready ? 1 : 0),
   },
   {
     name: 'sluice_http_requests_total',
     type: 'counter',
+    labels: ['method', 'route', 'status'],
     help: 'HTTP requests answered, by method, route and status.',
     samples: ({ latencies }) =>
       [...latencies.values()].flatMap(({ method, route, statuses }) =>
@@ -138,6 +151,7 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'sluice_http_request_seconds',
     type: 'histogram',
+    labels: ['method', 'route'],
     help: 'Time from the head of a request to the end of its answer, by method and route.',
     samples: ({ latencies }) =>
       [...latencies.values()].flatMap(({ method, route, buckets, seconds, count }) =>
@@ -147,6 +161,7 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'sluice_event_loop_delay_seconds',
     type: 'gauge',
+    labels: ['quantile'],
     help: 'Delay of the event loop since the last scrape, by quantile.',
     samples: ({ loop }) =>
       [0.5, 0.9, 0.99, 1].map((quantile) => [
@@ -159,12 +174,14 @@ export const METRICS: readonly Metric[] = [
   {
     name: 'process_resident_memory_bytes',
     type: 'gauge',
+    labels: [],
     help: 'Resident memory of the process.',
     samples: () => one(process.memoryUsage.rss()),
   },
   {
     name: 'process_cpu_seconds_total',
     type: 'counter',
+    labels: [],
     help: 'Processor time of the process, user and system.',
     samples: () => {
       const { user, system } = process.cpuUsage()

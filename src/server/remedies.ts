@@ -18,7 +18,10 @@ export const REMEDIES: Readonly<Record<ErrorCode, Told>> = {
     'Name attributes or quantities that the rate card prices, or add a line to it.',
   ],
   estimate_missing: ['/estimate', 'Send `estimate` or `cost`, or give the feature a default estimate.'],
-  too_old: ['/started_at', 'Leave the instant out, or correct the account with a grant.'],
+  too_old: [
+    '/started_at',
+    'Leave the instant out: what is older than the horizon can no longer be told from a repeat.',
+  ],
   amount_overflow: ['/cost', 'Use smaller amounts: a sum may reach 9007199254.740991 CU.'],
   unauthorized: [
     '/authorization',

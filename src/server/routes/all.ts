@@ -11,7 +11,9 @@ import { node } from './node.ts'
 import { policy } from './policy.ts'
 import { requests } from './requests.ts'
 
+/** Each resource is a plugin, so that the contract has its calls in this order, also where a plugin has one inside. */
 export function routes(app: App, door: Door): void {
-  for (const add of [decisions, metering, batch, accounts, grants, requests, books, policy, keys, node])
-    add(app, door)
+  for (const add of [decisions, metering, batch, accounts, grants, requests, books, policy, keys, node]) {
+    app.register(async (inner) => add(inner as App, door))
+  }
 }

@@ -61,7 +61,7 @@ export function requests(app: App, { engine }: Door): void {
       if (items.length > 0) return { items, next: null }
       throw new SluiceError('request_unknown', 'No account knows this request.', {
         path: '/request_id',
-        remedy: 'Check the id; requests are known for 35 days.',
+        remedy: 'Check the id, and which account and subject the key is bound to.',
       })
     },
   )
