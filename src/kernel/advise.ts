@@ -5,6 +5,7 @@
 import { owed } from '../ledger/books.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import { lookAhead } from './advance.ts'
+import type { Counters } from './cells.ts'
 import { decide, type Question, type Verdict } from './decide.ts'
 import type { Draft } from './draft.ts'
 import { type Asked, questionOf } from './hold.ts'
@@ -29,39 +30,97 @@ const MAX_INSTANTS = 64
 export function advise(draft: Draft, plan: Plan, asked: Asked, verdict: Verdict): Unblocking {
   const atMost = verdict.most > 0 ? { atMost: verdict.most } : {}
   if (verdict.reason === 'too_large') return { outcome: 'deny', advice: atMost }
-  const latest = verdict.freeAt.some((free) => free.atLatest)
   let guardsFreeAt:
     | { readonly at: Millis; readonly verdict: Verdict; readonly question: Question }
     | undefined
-  for (const at of instants(draft, verdict)) {
+  const later = instants(draft, verdict, questionOf(draft, plan, asked, draft.nowAt).subjects)
+  for (let looked = 0; looked < Math.min(later.length, MAX_INSTANTS); looked++) {
+    const at = later[looked] as Millis
     const ahead = at === draft.nowAt ? draft : lookAhead(draft, at)
     const question = questionOf(ahead, plan, asked, at)
     const then = at === draft.nowAt ? verdict : decide(question)
     if (then.outcome === 'allow') {
-      const advice = { waitUntilAt: at, ...(latest ? { atLatest: true as const } : {}), ...atMost }
+      const latest = mayComeEarlier(draft, plan, asked, at, ({ outcome }) => outcome === 'allow')
+      const advice = { waitUntilAt: at, ...latest, ...atMost }
       return { outcome: at - draft.nowAt <= plan.patienceMs ? 'wait' : 'deny', advice }
     }
     if (then.guardsPass) guardsFreeAt ??= { at, verdict: then, question }
+    // Under a limit that an exception has left, a rate drains to another instant than it seemed to.
+    noteLater(later, at, then.freeAt)
   }
   if (guardsFreeAt === undefined) return { outcome: 'deny', advice: atMost }
   const credits = creditsNeeded(plan, guardsFreeAt.question, guardsFreeAt.verdict)
   if (credits === undefined) return { outcome: 'deny', advice: atMost }
+  const { at } = guardsFreeAt
   const waiting =
-    guardsFreeAt.at === draft.nowAt
+    at === draft.nowAt
       ? {}
-      : { waitUntilAt: guardsFreeAt.at, ...(latest ? { atLatest: true as const } : {}) }
+      : { waitUntilAt: at, ...mayComeEarlier(draft, plan, asked, at, ({ guardsPass }) => guardsPass) }
   return { outcome: 'deny', advice: { ...waiting, credits, ...atMost } }
 }
 
-/** Now, and every later instant at which a window ends, a rate drains, a hold must end, or a grant starts or recurs. */
-function instants(draft: Draft, verdict: Verdict): Millis[] {
-  const later = new Set<Millis>()
-  for (const line of verdict.limits) if (line[8] !== null) later.add(line[8])
-  for (const free of verdict.freeAt) later.add(free.at)
-  for (const grant of draft.account.grants) later.add(grant.startsAt)
-  for (const { nextAt } of Object.values(draft.account.recurrences)) if (nextAt !== null) later.add(nextAt)
-  const ordered = [...later].filter((at) => at > draft.nowAt).sort((a, b) => a - b)
-  return [draft.nowAt, ...ordered.slice(0, MAX_INSTANTS)]
+/** An instant is the latest where, without any hold, the request would get through a millisecond earlier: a hold may end. */
+function mayComeEarlier(
+  draft: Draft,
+  plan: Plan,
+  asked: Asked,
+  at: Millis,
+  enough: (verdict: Verdict) => boolean,
+): { readonly atLatest?: true } {
+  if (draft.account.openHolds === 0) return {}
+  const earlierAt = at - 1
+  const ahead = earlierAt === draft.nowAt ? draft : lookAhead(draft, earlierAt)
+  return enough(decide(withoutHolds(questionOf(ahead, plan, asked, earlierAt)))) ? { atLatest: true } : {}
+}
+
+function withoutHolds(question: Question): Question {
+  const { account, subjects } = question
+  const free = (counters: Counters): Counters => ({
+    ...counters,
+    windows: Object.fromEntries(
+      Object.entries(counters.windows).map(([key, window]) => [key, { ...window, held: 0 }]),
+    ),
+    concurrency: {},
+  })
+  return {
+    ...question,
+    account: {
+      ...account,
+      counters: free(account.counters),
+      grants: account.grants.map((grant) => ({ ...grant, held: 0 })),
+    },
+    subjects: Object.fromEntries(
+      Object.entries(subjects).map(([name, cell]) => [name, { ...cell, counters: free(cell.counters) }]),
+    ),
+  }
+}
+
+/**
+ * Now, and in order every later instant at which a window or an exception ends, a rate drains, a hold must end, or a grant
+ * starts or recurs.
+ */
+function instants(draft: Draft, verdict: Verdict, subjects: Question['subjects']): Millis[] {
+  const later = [draft.nowAt]
+  const { account } = draft
+  const note = (at: Millis | null): void => {
+    if (at !== null) noteLater(later, draft.nowAt, [at])
+  }
+  for (const line of verdict.limits) note(line[8])
+  noteLater(later, draft.nowAt, verdict.freeAt)
+  for (const grant of account.grants) note(grant.startsAt)
+  for (const { nextAt } of Object.values(account.recurrences)) note(nextAt)
+  for (const { overrides } of [account, ...Object.values(subjects)])
+    for (const { untilAt } of Object.values(overrides)) note(untilAt)
+  return later
+}
+
+/** Adds instants after `at` to an ordered list, once each. */
+function noteLater(later: Millis[], at: Millis, found: readonly Millis[]): void {
+  for (const one of found) {
+    if (one <= at || later.includes(one)) continue
+    const place = later.findIndex((other) => other > one)
+    later.splice(place === -1 ? later.length : place, 0, one)
+  }
 }
 
 /** Credits that would cover what is short: what is owed comes first, since a new grant repays it and frees the others. */

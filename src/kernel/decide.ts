@@ -53,8 +53,8 @@ export interface Verdict {
   readonly parts: readonly Part[]
   readonly guards: readonly GuardTake[]
   readonly limits: readonly LimitLine[]
-  /** Instants at which some guard that refuses would let the whole through. */
-  readonly freeAt: readonly FreeAt[]
+  /** Instants at which some guard that refuses would let the whole through: rates as they drain, holds as they must end. */
+  readonly freeAt: readonly Millis[]
   /** For advice: whether every guard lets the whole through, the most that would get through now, and what sources have. */
   readonly guardsPass: boolean
   readonly most: Micros
@@ -62,12 +62,6 @@ export interface Verdict {
 }
 
 /** What a guard would count, and the rate's state after it. */
-export interface FreeAt {
-  readonly at: Millis
-  /** A hold may end earlier than it must. */
-  readonly atLatest: boolean
-}
-
 export interface GuardTake extends GuardHold {
   readonly next?: RateState
 }
@@ -117,7 +111,7 @@ export function decide(question: Question): Verdict {
   let countsPass = true
   let amountCap = cost
   const guards: GuardState[] = []
-  const freeAt: FreeAt[] = []
+  const freeAt: Millis[] = []
   for (const guard of plan.guards) {
     if (!applies(guard.features, question)) continue
     const state = guardState(guard, question)
@@ -171,17 +165,17 @@ export function decide(question: Question): Verdict {
 }
 
 /** When a guard that refuses now would let the whole through; windows tell their own ends. */
-function noteFreeAt(state: GuardState, question: Question, into: FreeAt[]): void {
+function noteFreeAt(state: GuardState, question: Question, into: Millis[]): void {
   const { guard } = state
   if (guard.kind === 'rate') {
     const at = rateFreeAt(guard, state.rate, state.asks, question.nowAt)
-    if (at !== null) into.push({ at, atLatest: false })
+    if (at !== null) into.push(at)
   } else if (guard.kind === 'concurrency') {
     const ends = (countersOf(question, guard.by).concurrency[guard.name] ?? []).filter(
       (end) => end > question.nowAt,
     )
     const at = ends[state.held - state.limit]
-    if (at !== undefined && state.limit > 0) into.push({ at, atLatest: true })
+    if (at !== undefined && state.limit > 0) into.push(at)
   }
 }
 
