@@ -336,6 +336,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     async explain(account, requestId) {
       const id = intake.accountId(account, '/account')
       await accountCell(id)
+      // Whoever was refused a moment ago asks why: the line must not still be waiting for the next flush.
+      await refusals.flush()
       return explain(store, id, intake.id(requestId, '/request_id'))
     },
     async explainAnywhere(requestId) {
@@ -374,7 +376,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       )
     },
     acceptClock: () => store.acceptClock(),
-    audit: (auditOptions) => auditStore(store, auditOptions),
+    audit: (auditOptions) => auditStore(store, horizonMs, auditOptions),
     sweep: () => sweeper.sweep(),
     tidyUp: () => sweeper.tidyUp(),
     now: () => store.now(),

@@ -20,7 +20,16 @@
  * The rules are not here: a store never looks into a cell, but for the fields marked *index* in `kernel/cells.ts`
  * (`AccountCell.dueAt`; `RequestCell.expiresAt` and `.createdAt`), and `SystemCell.activePolicy`.
  */
-import type { AccountCell, Cell, Cells, Key, RequestCell } from './kernel/cells.ts'
+import type {
+  AccountCell,
+  Cell,
+  Cells,
+  GrantCell,
+  Key,
+  RequestCell,
+  SubjectCell,
+  SystemCell,
+} from './kernel/cells.ts'
 import type { PolicySet, PriorityClass } from './kernel/plan.ts'
 import type { EntryKind, StoredEntry } from './ledger/entries.ts'
 import type { Millis } from './units.ts'
@@ -59,12 +68,28 @@ export interface Store {
   entries(account: string, query: EntryQuery): Promise<readonly StoredEntry[]>
 
   /** Entries of all accounts in commit order, without gaps, after a position that an earlier page gave. */
-  journal(after: string | undefined, limit: number, kinds?: readonly EntryKind[]): Promise<readonly JournalRow[]>
+  journal(
+    after: string | undefined,
+    limit: number,
+    kinds?: readonly EntryKind[],
+  ): Promise<readonly JournalRow[]>
+
+  /**
+   * An account as it stood at one moment: its cell, subjects, grants and open holds, and the entries after a number. For
+   * audits, which have read the entries before; it carries as much as the account has.
+   */
+  snapshot(account: string, afterSeq: number): Promise<AccountSnapshot>
+
+  /** How many holds are open in all accounts. */
+  countHolds(): Promise<number>
 
   /** Adds lines to the bounded log of refusals, outside every chain. A crash may lose them. */
   logRefusals(lines: readonly RefusalLine[]): Promise<void>
   /** The log's lines of an account, newest first. */
-  refusals(account: string, query: { readonly requestId?: string; readonly limit: number }): Promise<readonly RefusalLine[]>
+  refusals(
+    account: string,
+    query: { readonly requestId?: string; readonly limit: number },
+  ): Promise<readonly RefusalLine[]>
   /** Forgets the log's lines of a subject. */
   eraseRefusals(account: string, dimension: string, value: string): Promise<void>
 
@@ -121,6 +146,13 @@ export interface Page {
 export interface KeyedCell {
   readonly key: Key
   readonly cell: Cell
+}
+export interface AccountSnapshot {
+  readonly account: AccountCell | SystemCell | null
+  readonly subjects: readonly SubjectCell[]
+  readonly grants: readonly GrantCell[]
+  readonly holds: readonly RequestCell[]
+  readonly entries: readonly StoredEntry[]
 }
 export interface EntryQuery {
   readonly from?: number

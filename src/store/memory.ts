@@ -3,10 +3,11 @@
  * everywhere, so that what is tried here is the path that a database takes. It imports nothing of Node.
  */
 import { SluiceError } from '../errors.ts'
-import type { AccountCell, Cell, Key, RequestCell } from '../kernel/cells.ts'
+import type { AccountCell, Cell, GrantCell, Key, RequestCell, SubjectCell } from '../kernel/cells.ts'
 import type { PriorityClass } from '../kernel/plan.ts'
 import type { EntryKind, StoredEntry } from '../ledger/entries.ts'
 import type {
+  AccountSnapshot,
   EntryQuery,
   JournalRow,
   KeyedCell,
@@ -94,6 +95,8 @@ export function memoryStore(options: MemoryOptions = {}): Store {
     accountsOfRequest: async (requestId, limit) => state.accountsOfRequest(requestId, limit),
     entries: async (account, query) => selectEntries(state.find(account)?.entries ?? [], query),
     journal: async (after, limit, kinds) => state.journal(after, limit, kinds),
+    snapshot: async (account, afterSeq) => snapshotOf(state.find(account), afterSeq),
+    countHolds: async () => state.countHolds(),
     async logRefusals(lines) {
       refusalLines.push(...lines)
       if (refusalLines.length > maxRefusals * 2) refusalLines = refusalLines.slice(-maxRefusals)
@@ -204,6 +207,7 @@ function createState() {
   return {
     find: (name: string) => accounts.get(name),
     size: () => accounts.size,
+    countHolds: () => [...accounts.values()].reduce((sum, { open }) => sum + open.size, 0),
 
     /** A store has no gaps in an account's numbers to offer: the database's unique index is this check here. */
     checkEntries(change: Change): void {
@@ -282,6 +286,19 @@ function createState() {
         else requests.push({ account: name, key })
       }
     },
+  }
+}
+
+function snapshotOf(account: Account | undefined, afterSeq: number): AccountSnapshot {
+  const cells = [...(account?.cells ?? [])]
+  const under = (prefix: string): Cell[] =>
+    cells.filter(([key]) => key.startsWith(prefix)).map(([, cell]) => cell)
+  return {
+    account: (account?.cells.get('account') as AccountCell | undefined) ?? null,
+    subjects: under('subject:') as SubjectCell[],
+    grants: under('grant:') as GrantCell[],
+    holds: [...(account?.open.values() ?? [])],
+    entries: account?.entries.slice(afterSeq) ?? [],
   }
 }
 

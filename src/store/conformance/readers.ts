@@ -65,6 +65,34 @@ export function pages({ place }: Bench): void {
     assert.deepEqual(first, { key: 'grant:g1', cell: account('grant:g1') })
   })
 
+  it('shows an account as it stood at one moment, with the entries after a number', async () => {
+    const { store } = await place()
+    const parts: [Key, Cell][] = [
+      ['account', account('a')],
+      ['subject:user=u1', account('s')],
+      ['grant:g1', account('g')],
+      ['request:open', request('open', START + 5)],
+      ['request:closed', request('closed', null)],
+    ]
+    await store.transact('a', [], put(...parts))
+    await store.transact('a', [], () => ({ result: 0, writes: [], entries: [entry(1), entry(2), entry(3)] }))
+    const whole = await store.snapshot('a', 1)
+    assert.deepEqual(whole.account, account('a'))
+    assert.deepEqual(whole.subjects, [account('s')])
+    assert.deepEqual(whole.grants, [account('g')])
+    assert.deepEqual(
+      whole.holds.map(({ id }) => id),
+      ['open'],
+    )
+    assert.deepEqual(
+      whole.entries.map(({ seq }) => seq),
+      [2, 3],
+    )
+    assert.equal(await store.countHolds(), 1)
+    const nobody = await store.snapshot('nobody', 0)
+    assert.deepEqual(nobody, { account: null, subjects: [], grants: [], holds: [], entries: [] })
+  })
+
   it('lists open requests in order of end, and who knows a request', async () => {
     const { store } = await place()
     await store.transact(

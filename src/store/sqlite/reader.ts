@@ -59,11 +59,15 @@ export function openReading(path: string) {
   let requests = prepareRequests(db, prepare)
   let inBatch = false
 
-  /** Reads of one batch share a snapshot: taking one for each read costs four system calls each time. */
-  function snapshot(): void {
-    if (inBatch) return
+  /**
+   * Reads of one batch share a snapshot: taking one for each read costs four system calls each time. Answers whether this
+   * call took it, and its caller must end it.
+   */
+  function snapshot(): boolean {
+    if (inBatch) return false
     begin.run()
     inBatch = true
+    return true
   }
 
   function parse(name: string, key: Key, id: number, sum: Value, body: Value): Cell {
@@ -154,6 +158,7 @@ export function openReading(path: string) {
         .slice(0, limit)
         .map(([key, sum, body]) => ({ key, cell: parse(name, key, id, sum, body) }))
     },
+    countHolds: () => one(requests.count)?.[0] as number,
     accountsOfRequest(requestId: string, limit: number): string[] {
       return (requests.accounts.all(requestId, limit) as unknown as [string][]).map(([name]) => name)
     },
@@ -197,6 +202,7 @@ interface RequestReads {
   readonly page: StatementSync
   readonly accounts: StatementSync
   readonly last: StatementSync
+  readonly count: StatementSync
 }
 
 /** Statements over all generations, the present one first. */
@@ -224,6 +230,9 @@ function prepareRequests(db: DatabaseSync, prepare: (sql: string) => StatementSy
       `select distinct a.name from (${union((table) => `select account from ${table} where request_id = ?1`)}) r join account a on a.id = r.account order by a.name limit ?2`,
     ),
     last: prepare(`select max(id) from request_${current}`),
+    count: prepare(
+      `select sum(n) from (${union((table) => `select count(*) as n from ${table} where expires_at is not null`)})`,
+    ),
   }
 }
 

@@ -1,5 +1,6 @@
 import { SluiceError } from '../../errors.ts'
-import type { Store, StoreHost } from '../../store.ts'
+import type { AccountCell, GrantCell, SubjectCell } from '../../kernel/cells.ts'
+import type { AccountSnapshot, Store, StoreHost } from '../../store.ts'
 import type { Millis } from '../../units.ts'
 import { CommitError, createCoalescer } from '../coalesce.ts'
 import { createCache } from './cache.ts'
@@ -11,7 +12,16 @@ export const CANNOT = { many_nodes: 'A file of SQLite has one process that write
 
 type Reads = Pick<
   Store,
-  'due' | 'accounts' | 'cells' | 'holds' | 'accountsOfRequest' | 'entries' | 'journal' | 'refusals'
+  | 'due'
+  | 'snapshot'
+  | 'countHolds'
+  | 'accounts'
+  | 'cells'
+  | 'holds'
+  | 'accountsOfRequest'
+  | 'entries'
+  | 'journal'
+  | 'refusals'
 >
 
 /** The contract's readers over one connection. */
@@ -29,9 +39,31 @@ export function readsOf(reading: () => Reading, path: string, clock: () => Milli
     cells: (account, prefix, page) => read((from) => from.cells(account, prefix, page)),
     holds: (account, limit) => read((from) => from.openHolds(account, from.idOf(account), limit).requests),
     accountsOfRequest: (requestId, limit) => read((from) => from.accountsOfRequest(requestId, limit)),
+    snapshot: (account, afterSeq) => read((from) => snapshotOf(from, account, afterSeq)),
+    countHolds: () => read((from) => from.countHolds()),
     entries: (account, query) => read((from) => from.entries(account, query)),
     journal: (after, limit, kinds) => read((from) => from.journal(after, limit, kinds)),
     refusals: (account, { requestId, limit }) => read((from) => from.refusals(account, requestId, limit)),
+  }
+}
+
+/** Bigger than any account has of anything. */
+const ALL = Number.MAX_SAFE_INTEGER
+
+/** One read transaction over all of it; where a batch has one open, that one. */
+function snapshotOf(from: Reading, account: string, afterSeq: number): AccountSnapshot {
+  const own = from.snapshot()
+  try {
+    const under = (prefix: string) => from.cells(account, prefix, { limit: ALL }).map(({ cell }) => cell)
+    return {
+      account: (from.account(account)?.row?.cell as AccountCell | undefined) ?? null,
+      subjects: under('subject:') as SubjectCell[],
+      grants: under('grant:') as GrantCell[],
+      holds: from.openHolds(account, from.idOf(account), ALL).requests,
+      entries: from.entries(account, { from: afterSeq + 1, limit: ALL }),
+    }
+  } finally {
+    if (own) from.endSnapshot()
   }
 }
 
