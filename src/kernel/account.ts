@@ -4,7 +4,7 @@ import { emptyHead, type LimitLine } from '../ledger/entries.ts'
 import type { Grant, GrantKind, Subject } from '../ledger/grants.ts'
 import { EVERY_FEATURE } from '../ledger/grants.ts'
 import type { Micros, Millis } from '../units.ts'
-import { advance } from './advance.ts'
+import { advance, beginTerms } from './advance.ts'
 import {
   type AccountCell,
   type AccountStatus,
@@ -215,6 +215,7 @@ export function patchAccount(
     if (change.zone !== undefined && change.zone !== account.zone) {
       draft.change('zone', { from: account.zone, to: change.zone })
       account.zone = change.zone
+      beginTerms(draft)
     }
     const metadata = change.metadata?.(account.metadata)
     if (metadata !== undefined && JSON.stringify(metadata) !== JSON.stringify(account.metadata)) {
@@ -233,6 +234,7 @@ function changePlan(draft: Draft, plan: string): void {
   requirePlan(draft, plan, '/plan')
   draft.change('plan', { from: draft.account.plan, to: plan })
   draft.account.plan = plan
+  beginTerms(draft)
   draft.account.lowSteps = UNKNOWN_STEPS
   startRecurrences(draft, draft.nowAt)
 }

@@ -17,6 +17,7 @@ import { expireGrant, nextRecurrence, recur, repayDebt, startRecurrences } from 
 const DUE_STEPS = [100, 1_000, 10_000] as const
 
 export function advance(draft: Draft): void {
+  if (draft.account.terms?.policy !== draft.policy.version) beginTerms(draft)
   const due = dueHolds(draft)
   const since = draft.account.lastAt
   const starting = draft.account.grants.filter(
@@ -28,6 +29,15 @@ export function advance(draft: Draft): void {
     next.run()
   }
   startRecurrences(draft, draft.nowAt)
+}
+
+/**
+ * From now on windows may follow other rules. What counted under a name may be forgotten by then, and one that opens under
+ * the same name must not be taken for it: it starts no earlier than the terms. The first terms of an account have no past.
+ */
+export function beginTerms(draft: Draft): void {
+  const { account, policy, nowAt } = draft
+  account.terms = { policy: policy.version, sinceAt: account.terms === undefined ? 0 : nowAt }
 }
 
 interface Event {

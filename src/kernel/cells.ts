@@ -49,6 +49,8 @@ export interface AccountCell {
   /** Where periods of `account` windows are counted from, and whether the caller gave it. */
   readonly anchorAt: Millis
   readonly anchored: boolean
+  /** Since when policy, plan and zone have stood as they are: windows that open start no earlier. */
+  terms?: { readonly policy: number; readonly sinceAt: Millis }
   metadata: Readonly<Record<string, string>>
   readonly createdAt: Millis
   /** Hash of what was asked when it was created; empty where its first request made it. */

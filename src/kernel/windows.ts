@@ -13,6 +13,8 @@ export interface Frame {
   readonly anchorAt: Millis
   /** Whether the anchor was given: a `calendar_or_account` rule counts from it only then. */
   readonly anchored: boolean
+  /** The terms that windows open under have stood since this instant. */
+  readonly terms?: { readonly sinceAt: Millis }
 }
 
 /** `[startAt, endAt)`. */
@@ -52,8 +54,9 @@ export function boundsAt(rule: WindowRule, at: Millis, frame: Frame): Bounds {
 /**
  * The window to count in at `now`. A stored one that has not ended stands as it was opened, even where the rule, the zone
  * or the anchor has changed since: a new length begins when the present window ends. Else a fresh one, with nothing used
- * or held; where the rule has changed it may be cut short at its start, because it never reaches back into the window before:
- * no instant is counted twice, and no two instances of one window share their start.
+ * or held; where the rule has changed it may be cut short at its start, because it never reaches back into the window before,
+ * nor, since that one may be forgotten, behind a change of terms: no instant is counted twice, and no two instances of one
+ * window share their start.
  */
 export function windowAt(
   state: WindowState | undefined,
@@ -61,7 +64,7 @@ export function windowAt(
   now: Millis,
   frame: Frame,
 ): WindowState {
-  if (state === undefined) return opened(boundsAt(rule, now, frame), 0)
+  if (state === undefined) return opened(boundsAt(rule, now, frame), Math.min(now, frame.terms?.sinceAt ?? 0))
   if (now < state.endAt && now >= state.startAt) return state
   return opened(boundsAt(rule, now, frame), state.endAt <= now ? state.endAt : 0)
 }
