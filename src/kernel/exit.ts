@@ -337,7 +337,7 @@ export function refund(
 function giveBack(draft: Draft, request: RequestCell, op: RefundOp): Refunded {
   const charge = request.charge as Charge
   const amount = refundAmount(draft, request, charge, op)
-  const spending = restore(draft, request, amount, `refund:${op.refundId}`)
+  const spending = restore(draft, request, amount, `refund:${request.id}:${op.refundId}`)
   const entry = {
     usage: charge.usageSeq,
     policy: request.policyVersion,
