@@ -8,7 +8,7 @@ import {
   type Sha256,
   type StoredEntry,
 } from '../entries.ts'
-import type { Tell } from './findings.ts'
+import type { About, Tell } from './findings.ts'
 import type { Journal } from './journal.ts'
 import { readDoubtful, readDoubtfulPrivate } from './reading.ts'
 
@@ -52,15 +52,17 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
       tell('chain', `it stands after entry ${head.seq}: it is there twice, or in the wrong place`, { seq })
       return undefined
     }
+    const told = readDoubtful(stored.body)
+    const about = { seq, ...('value' in told ? aboutOf(told.value) : {}) }
     if (seq > head.seq + 1) {
       const gone =
         seq === head.seq + 2 ? `entry ${head.seq + 1} is` : `entries ${head.seq + 1} to ${seq - 1} are`
-      tell('missing', `${gone} missing`, { seq })
+      tell('missing', `${gone} missing before entry ${seq}`, { seq })
     } else if (chainHash(head.hash, stored.body, sha256) !== hash) {
       tell(
         'chain',
-        'its hash does not follow from its text and the entry before it: one of them was changed',
-        { seq },
+        'the hash does not follow from the text and the entry before: one of them was changed',
+        about,
       )
     }
     journal.head = { seq, hash }
@@ -69,26 +71,24 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
       if (kept.hash !== hash)
         tell(
           'head',
-          'its hash is not the one that was kept elsewhere: the journal up to here was rewritten',
-          { seq },
+          'the hash is not the one that was kept elsewhere: the journal up to here was rewritten',
+          about,
         )
     }
-    return readable(stored)
-  }
-
-  function readable(stored: StoredEntry): Link | undefined {
-    const { seq } = stored
-    const told = readDoubtful(stored.body)
     if ('problem' in told) {
-      tell('format', told.problem, { seq })
+      tell('format', told.problem, about)
       return undefined
     }
-    const entry = told.value
+    return usable(stored, told.value)
+  }
+
+  function usable(stored: StoredEntry, entry: Entry): Link | undefined {
+    const { seq } = stored
     const about = { seq, request: entry.request }
     if (entry.seq !== seq || entry.kind !== stored.kind) {
       tell(
         'chain',
-        `it stands as entry ${seq}, ${stored.kind}, and its text is that of entry ${entry.seq}, ${entry.kind}`,
+        `the text is that of entry ${entry.seq}, ${entry.kind}, and it stands as entry ${seq}, ${stored.kind}`,
         about,
       )
       return undefined
@@ -143,4 +143,12 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
       return entries
     },
   }
+}
+
+/** Whose line it is and what it moves, so that damage to it is told with both. */
+function aboutOf(entry: Entry): About {
+  const { request } = entry
+  if (entry.kind === 'charge') return { request, amount: entry.cost }
+  if (entry.kind === 'balance') return { request, amount: entry.amount }
+  return entry.kind === 'decision' ? { request, amount: entry.granted } : { request }
 }

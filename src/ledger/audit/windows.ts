@@ -15,38 +15,48 @@ import {
 /** Holds live through several instances of a window; of each window the latest this many are remembered. */
 const INSTANCES = 6
 
-/** How a charge moves windows: each window of an allowance by what the allowance covers, a budget by no more than the cost. */
+/**
+ * How a charge moves windows: none by more than what its source covers, or a budget's by more than the cost, and together by
+ * at least what the source covers. Not each by just that: a new policy may have renamed a window between hold and excess.
+ */
 export function checkMoves(entry: ChargeEntry, tell: Tell): void {
   const { seq, request, cost } = entry
-  const moved = new Map<string, Micros>()
-  for (const [key, , , amount] of entry.windows) moved.set(key, (moved.get(key) ?? 0) + amount)
   const covered = new Map<string, Micros>()
   for (const [source, amount] of entry.cover) {
     const name = windowedSource(source)
     if (name !== undefined) covered.set(name, (covered.get(name) ?? 0) + amount)
   }
-  const seen = new Set<string>()
+  const moved = new Map<string, Micros>()
+  for (const [key, , , amount] of entry.windows) moved.set(key, (moved.get(key) ?? 0) + amount)
+  const bySource = new Map<string, Micros>()
   for (const [key, amount] of moved) {
-    const source = covered.has(key) ? key : key.includes('/') ? key.slice(0, key.indexOf('/')) : undefined
-    const due = source === undefined ? undefined : covered.get(source)
-    if (source !== undefined) seen.add(source)
-    if (source === undefined ? Math.abs(amount) > Math.abs(cost) || amount < 0 !== cost < 0 : due !== amount)
+    const name = key.includes('/') ? key.slice(0, key.indexOf('/')) : key
+    const source = covered.get(name)
+    if (source !== undefined) bySource.set(name, (bySource.get(name) ?? 0) + amount)
+    const most = source ?? (key.includes('/') || isSource(key) ? 0 : cost)
+    if (Math.abs(amount) > Math.abs(most) || amount < 0 !== most < 0)
       tell(
         'window',
-        `window ${key} moves by ${cu(amount)} for a charge that has it move by ${cu(due ?? cost)}`,
+        `window ${key} moves by ${cu(amount)} for a charge that moves it by ${cu(most)} at most`,
         {
           seq,
           request,
-          amount: amount - (due ?? cost),
+          amount: amount - most,
         },
       )
   }
   for (const [name, amount] of covered) {
     // A refund to someone who has been erased finds no window to give back to.
-    if (!seen.has(name) && amount > 0)
-      tell('window', `${name} covers ${cu(amount)}, and none of its windows moves`, { seq, request, amount })
+    if (amount > 0 && (bySource.get(name) ?? 0) < amount)
+      tell('window', `${name} covers ${cu(amount)}, and its windows move by ${cu(bySource.get(name) ?? 0)}`, {
+        seq,
+        request,
+        amount,
+      })
   }
 }
+
+const isSource = (key: string): boolean => key === 'overage' || key === 'absorb'
 
 function windowedSource(source: string): string | undefined {
   if (source.startsWith('allowance:')) return source.slice('allowance:'.length)
