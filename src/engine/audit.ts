@@ -65,6 +65,10 @@ async function auditOne(store: Store, account: string, audit: AccountAudit): Pro
   }
   const whole = await store.snapshot(account, last)
   for (const stored of whole.entries) audit.entry(stored)
+  if (whole.account === null) {
+    if (account === SYSTEM) return
+    throw accountUnknown(account)
+  }
   if (account === SYSTEM)
     return audit.finish({ account: plain(whole.account as SystemCell), subjects: [], holds: [] })
   // Cells that changed after the snapshot are newer than the entries that were read, and the audit passes over them.
