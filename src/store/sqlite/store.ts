@@ -48,7 +48,6 @@ interface Opened {
   readonly writer: Writer
   readonly sessions: Sessions
   readonly check: { stop(): void }
-  damage: SluiceError | undefined
 }
 
 /** How often writing is tried again after it has failed, so that readiness returns without traffic. */
@@ -58,12 +57,14 @@ export function sqliteStore(options: SqliteOptions): Store {
   const clock = options.now ?? Date.now
   let opened: Opened | undefined
   let failure: SluiceError | undefined
+  /** What the check of a large file found after the store had opened. */
+  let damage: SluiceError | undefined
   let probe: NodeJS.Timeout | undefined
   let closed = false
 
   const live = (): Opened => {
     if (opened === undefined) throw NOT_OPEN()
-    if (opened.damage !== undefined) throw opened.damage
+    if (damage !== undefined) throw damage
     return opened
   }
   const coalescer: Coalescer = createCoalescer(
@@ -101,7 +102,7 @@ export function sqliteStore(options: SqliteOptions): Store {
 
   function health(): StoreHealth {
     const trusted = coalescer.trusts(clock())
-    const problem = failure ?? opened?.damage
+    const problem = failure ?? damage
     const healthy = opened !== undefined && problem === undefined
     return {
       ready: healthy && trusted,
@@ -125,7 +126,7 @@ export function sqliteStore(options: SqliteOptions): Store {
         host,
         clock(),
         (error) => {
-          if (opened !== undefined) opened.damage = error
+          damage = error
         },
         watched,
       )
@@ -197,7 +198,7 @@ async function openAll(
       cache: createCache(maxCachedCells),
       write: (rows) => watched(write.ask({ what: 'commit', rows })),
     })
-    return { host, lock, reading, writer, sessions, check, damage: undefined }
+    return { host, lock, reading, writer, sessions, check }
   } catch (error) {
     await writer?.close().catch(() => {})
     lock.release()
