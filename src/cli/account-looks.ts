@@ -23,7 +23,7 @@ interface ListOptions extends Listing {
 function list(): Command {
   const command = new Command('list')
     .description('list accounts by id')
-    .option('--q <text>', 'ids that begin with it')
+    .option('--q <text>', 'accounts whose id or metadata contain it')
     .option('--plan <plan>', 'on this plan')
     .addOption(new Option('--status <status>', 'in this state').choices(['active', 'suspended', 'closed']))
     .addHelpText('after', '\nExample:\n  sluice account list --plan plus')

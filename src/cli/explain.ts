@@ -6,6 +6,7 @@ import { entryTable, limitTable } from './account-looks.ts'
 import { usage } from './failure.ts'
 import type { Desk } from './http.ts'
 import { bold, facts, instantText, print, printJson } from './output.ts'
+import { PAGE } from './pages.ts'
 import { actsOnState, withDesk } from './target.ts'
 
 interface Options {
@@ -81,7 +82,7 @@ async function entryOf(desk: Desk, account: string, seq: number): Promise<EntryV
   let cursor: string | null = null
   do {
     const page: { items: readonly EntryView[]; next: string | null } = await desk.entries(account, {
-      limit: 1000,
+      limit: PAGE,
       ...(cursor !== null && { cursor }),
     })
     const found = page.items.find((entry) => entry.seq === seq)

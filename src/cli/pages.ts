@@ -16,7 +16,8 @@ export function listsPages(command: Command): Command {
     .option('--cursor <cursor>', 'go on where a listing ended: its `next`')
 }
 
-const PAGE = 1000
+/** The most that a server gives at once. */
+export const PAGE = 500
 
 export async function collect<T>(
   { limit, cursor }: Listing,

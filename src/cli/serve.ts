@@ -32,7 +32,7 @@ export function serveCommand(): Command {
         .argParser(whole(0, 65_535)),
     )
     .option('--policy <file>', 'publish this policy at start, where it differs from the one in force')
-    .addOption(storeOption())
+    .addOption(storeOption('memory: or sqlite:PATH'))
     .option('--demo', 'serve examples/codex-and-sora.yaml with a few accounts, a key, and calls to try')
     .option('--test-clock', 'time stands still, and PUT /v1/test-clock sets it')
     .addOption(

@@ -40,20 +40,13 @@ export async function storeToWrite(address: StoreAddress, clock?: OwnClock): Pro
   return sqliteStore({ path: address.path, ...clocks })
 }
 
-/** A store to look at while another process may be serving it. Nothing is ever written. */
-export async function storeToRead(address: StoreAddress): Promise<Store> {
-  if (address.kind === 'memory') {
-    throw usage(
-      'A memory store ends with its process: there is nothing to read',
-      'Name sqlite:PATH, or a server with --url.',
-    )
-  }
-  mustExist(address.path)
+/** A file to look at while another process may be serving it. Nothing is ever written. */
+export async function storeToRead(path: string): Promise<Store> {
   const { sqliteReader } = await import('../store/sqlite/store.ts')
-  return sqliteReader({ path: address.path })
+  return sqliteReader({ path })
 }
 
-/** A command that looks something up must not leave a new, empty store behind where the path was mistyped. */
+/** A command that acts on what is there must not leave a new, empty store behind where the path was mistyped. */
 export function mustExist(path: string): void {
   if (existsSync(path)) return
   throw new CliError(

@@ -16,8 +16,8 @@ import {
   storeToWrite,
 } from './stores.ts'
 
-export const storeOption = (): Option =>
-  new Option('--store <address>', `memory: or sqlite:PATH (default: ${DEFAULT_STORE})`).env('SLUICE_STORE')
+export const storeOption = (known = 'sqlite:PATH'): Option =>
+  new Option('--store <address>', `${known} (default: ${DEFAULT_STORE})`).env('SLUICE_STORE')
 export const jsonOption = (): Option => new Option('--json', 'answer in JSON, for programs')
 
 /** Adds `--url`, `--key`, `--store` and `--json`. */
@@ -58,8 +58,14 @@ export async function withEngine<T>(
   access: Access,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
-  if (address.kind === 'sqlite') mustExist(address.path)
-  const engine = access === 'read' ? await engineToRead(address) : await engineToWrite(address)
+  if (address.kind === 'memory') {
+    throw usage(
+      'A memory store ends with its process: there is nothing to act on',
+      'Name sqlite:PATH, or a running server with --url and --key.',
+    )
+  }
+  mustExist(address.path)
+  const engine = access === 'read' ? await engineToRead(address.path) : await engineToWrite(address)
   try {
     return await work(engine)
   } finally {
@@ -76,8 +82,8 @@ export async function engineToWrite(address: StoreAddress, clock?: OwnClock): Pr
   }
 }
 
-async function engineToRead(address: StoreAddress): Promise<Engine> {
-  const [store, { createEngine }] = await Promise.all([storeToRead(address), import('../engine.ts')])
+async function engineToRead(path: string): Promise<Engine> {
+  const [store, { createEngine }] = await Promise.all([storeToRead(path), import('../engine.ts')])
   return createEngine({ store, sweeps: false })
 }
 
