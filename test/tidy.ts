@@ -88,7 +88,11 @@ const DOORS: Readonly<Record<string, Door>> = {
   postgres: BACKEND,
   coalesce: { values: ['store', ...GROUND], types: ['kernel', 'ledger'], ...OUTSIDE },
   engine: { values: ['kernel', 'ledger', 'policy', 'store', ...GROUND], types: ['wire'], node: 'any' },
-  sim: { values: ['engine', 'kernel', 'ledger', 'policy', 'memory', 'store', ...GROUND], ...OUTSIDE },
+  sim: {
+    values: ['engine', 'kernel', 'ledger', 'policy', 'memory', 'store', ...GROUND],
+    types: ['wire'],
+    ...OUTSIDE,
+  },
   server: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },
   gateway: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },
   console: { values: ['client', 'kernel', 'policy', 'sim'], types: ['wire'], packages: 'any' },
@@ -107,10 +111,7 @@ const IMPURE_GLOBALS: Readonly<Record<string, string>> = {
     ['fetch', 'console', 'Buffer'].map((name) => [name, 'input and output stay outside']),
   ),
   ...Object.fromEntries(
-    ['process', 'globalThis', 'global', 'window', 'self', 'require'].map((name) => [
-      name,
-      'the environment stays outside',
-    ]),
+    ['process', 'globalThis', 'global', 'require'].map((name) => [name, 'the environment stays outside']),
   ),
   ...Object.fromEntries(
     ['Promise', 'setTimeout', 'setInterval', 'setImmediate', 'queueMicrotask'].map((name) => [

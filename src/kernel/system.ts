@@ -20,7 +20,7 @@ type Change = {
   readonly cell: readonly [Key, Cell]
 }
 
-function fetch<C>(cells: Cells, key: Key): C | null {
+function cellAt<C>(cells: Cells, key: Key): C | null {
   const cell = cells.get(key)
   if (cell === undefined) throw new NeedSignal([key])
   return cell as C | null
@@ -28,7 +28,7 @@ function fetch<C>(cells: Cells, key: Key): C | null {
 
 function systemCell(cells: Cells, context: Context): SystemCell {
   return (
-    fetch<SystemCell>(cells, 'account') ?? {
+    cellAt<SystemCell>(cells, 'account') ?? {
       v: CELL_FORMAT,
       id: SYSTEM,
       lastAt: 0,
@@ -81,7 +81,7 @@ export function publishPolicy(
   return catchSignals(() => {
     const system = systemCell(cells, context)
     const active = system.activePolicy
-    const current = active === 0 ? null : fetch<PolicyCell>(cells, `policy:${active}`)
+    const current = active === 0 ? null : cellAt<PolicyCell>(cells, `policy:${active}`)
     if (current?.text === text) return { result: { ok: current }, writes: [], entries: [] }
     if (ifVersion !== undefined && ifVersion !== active) {
       fail('precondition_failed', `version ${active} is in force`, {
@@ -120,7 +120,7 @@ export function createKey(
   return catchSignals(() => {
     const system = systemCell(cells, context)
     const key: Key = `key:${made.id}`
-    if (fetch<KeyCell>(cells, key) !== null) {
+    if (cellAt<KeyCell>(cells, key) !== null) {
       fail('conflict', `key ${made.id} exists already`, {
         path: '/id',
         remedy: 'use another id: a secret is told only once',
@@ -146,7 +146,7 @@ export function revokeKey(
   return catchSignals(() => {
     const system = systemCell(cells, context)
     const key: Key = `key:${id}`
-    const known = fetch<KeyCell>(cells, key)
+    const known = cellAt<KeyCell>(cells, key)
     if (known === null) fail('key_unknown', `there is no key ${id}`, { path: '/id' })
     if (known.revokedAt !== null) return { result: { ok: known }, writes: [], entries: [] }
     const at: Millis = Math.max(env.now, system.lastAt)
