@@ -56,6 +56,7 @@ export function chargeHold(draft: Draft, request: RequestCell, use: Use, at: Mil
   delete request.hold
   request.expiresAt = null
   draft.account.openHolds -= 1
+  if (draft.account.openHolds === 0) draft.account.dueAt = null
   return spending
 }
 
