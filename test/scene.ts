@@ -41,8 +41,8 @@ export const CREDITS_ONLY: PlanDocument = { waterfall: [ALL_CREDITS] }
 
 export const policyOf = (plan: PlanDocument, more: Partial<PolicyDocument> = {}): PolicyDocument => ({
   features: FEATURES,
-  plans: { plan },
   ...more,
+  plans: { ...more.plans, plan },
 })
 
 type ReserveIn = Partial<wire.ReserveRequest>
@@ -178,6 +178,15 @@ export async function refused(
     return error
   }
   assert.fail(`expected ${code}, and was answered ${JSON.stringify(answer)}`)
+}
+
+/** Says of a failure in which case of a table it was. */
+export async function during(what: string, run: () => Promise<unknown>): Promise<void> {
+  try {
+    await run()
+  } catch (cause) {
+    throw new Error(`in the case of: ${what}`, { cause })
+  }
 }
 
 async function allCells(store: Store, account: string) {
@@ -348,5 +357,16 @@ function chargesAddUp(entries: readonly Entry[]): void {
   for (const charge of charges) {
     const covered = charge.cover.reduce((all, [, amount]) => all + amount, 0)
     assert.equal(covered, charge.cost, `the cover of charge ${charge.seq} sums to its cost`)
+    const booked: Sums = new Map()
+    for (const entry of entries) {
+      if (entry.kind !== 'balance' || entry.charge !== charge.seq) continue
+      if (entry.to === 'charged') sum(booked, entry.from, entry.amount)
+      if (entry.from === 'charged') sum(booked, entry.to, -entry.amount)
+    }
+    const said: Sums = new Map()
+    for (const [source, amount] of charge.cover)
+      if (!source.startsWith('allowance:')) sum(said, source, amount)
+    if (charge.refund === undefined && charge.cost >= 0)
+      assert.deepEqual(nonZero(booked), nonZero(said), `charge ${charge.seq} moved what it says`)
   }
 }

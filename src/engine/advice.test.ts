@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { ALL_CREDITS, cu, DAY, HOUR, MICRO, MINUTE, type Scene, START, scene } from '../../test/scene.ts'
+import {
+  ALL_CREDITS,
+  cu,
+  DAY,
+  during,
+  HOUR,
+  MICRO,
+  MINUTE,
+  type Scene,
+  START,
+  scene,
+} from '../../test/scene.ts'
 import type { GuardDocument, PlanDocument, SourceDocument } from '../policy/schema.ts'
 import type { DecisionAnswer, ReserveRequest, Unblock } from '../wire.ts'
 
@@ -218,10 +229,9 @@ describe('everything that blocks together', () => {
             await spend?.(on)
             if (budget) await on.record('b', 2)
           }
-          await follow({ plan, before, asked: { cost: 10 } }).catch((error) => {
-            error.message = `${concurrency ? 'with' : 'without'} a hold too many, ${budget ? 'with' : 'without'} a budget: ${error.message}`
-            throw error
-          })
+          await during(JSON.stringify({ concurrency, budget }), () =>
+            follow({ plan, before, asked: { cost: 10 } }),
+          )
         }
       })
     }

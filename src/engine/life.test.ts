@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { ALL_CREDITS, cu, MINUTE, type Scene, scene } from '../../test/scene.ts'
+import { ALL_CREDITS, cu, during, MINUTE, type Scene, scene } from '../../test/scene.ts'
 import { SluiceError } from '../errors.ts'
 import type { PlanDocument } from '../policy/schema.ts'
 import type { ChargeAnswer, DecisionAnswer, ReleaseAnswer, RequestState } from '../wire.ts'
@@ -255,7 +255,7 @@ for (const onExpiry of ['release', 'charge'] as const) {
         const shared = await scene(plan(onExpiry), { account: null })
         for (const [n, sequence] of sequences(steps, 3).entries()) {
           const model = new Model(onExpiry, settled)
-          await live(shared, `a${n}`, model, sequence).catch((error) => named(error, sequence))
+          await during(sequence.join(' → '), () => live(shared, `a${n}`, model, sequence))
         }
       })
 
@@ -270,15 +270,10 @@ for (const onExpiry of ['release', 'charge'] as const) {
             if (rest.length < 3) continue
             const sequence = [...start, ...rest]
             const model = new Model(onExpiry, settled)
-            await live(shared, `a${at}-${n}`, model, sequence).catch((error) => named(error, sequence))
+            await during(sequence.join(' → '), () => live(shared, `a${at}-${n}`, model, sequence))
           }
         }
       })
     }
   })
-}
-
-function named(error: Error, sequence: readonly Step[]): never {
-  error.message = `${sequence.join(' → ')}: ${error.message}`
-  throw error
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { ALL_CREDITS, CREDITS_ONLY, type Scene, scene } from '../../test/scene.ts'
+import { ALL_CREDITS, CREDITS_ONLY, during, type Scene, scene } from '../../test/scene.ts'
 import { REASONS } from '../kernel/reasons.ts'
 import type { GuardDocument, PlanDocument, SourceDocument } from '../policy/schema.ts'
 import type { ReserveRequest } from '../wire.ts'
@@ -97,10 +97,7 @@ describe('a reserve that is blocked by two things names the more fundamental, an
     test(`${first.reason}, before each that comes after it`, async () => {
       for (const second of BLOCKERS.slice(at + 1)) {
         if (first.reason === 'account_suspended' && second.reason === 'account_closed') continue
-        await proveRefused([first, second], first.reason).catch((error) => {
-          error.message = `with ${second.reason}: ${error.message}`
-          throw error
-        })
+        await during(`with ${second.reason}`, () => proveRefused([first, second], first.reason))
       }
     })
   }
