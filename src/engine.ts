@@ -379,6 +379,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     audit: (auditOptions) => auditStore(store, horizonMs, auditOptions),
     sweep: () => sweeper.sweep(),
     tidyUp: () => sweeper.tidyUp(),
+    async countHolds() {
+      metrics.openHolds = await store.countHolds()
+      return metrics.openHolds
+    },
     now: () => store.now(),
     health: () => store.health(),
     async close() {

@@ -104,6 +104,8 @@ export interface Engine {
   sweep(): Promise<number>
   /** One quiet pass over all accounts: grants and periods that are due, idle subjects, requests past the horizon. */
   tidyUp(): Promise<void>
+  /** Counts the open holds of all accounts, and notes it in `metrics.openHolds`. */
+  countHolds(): Promise<number>
   now(): Promise<Millis>
   health(): StoreHealth
   readonly metrics: EngineMetrics
