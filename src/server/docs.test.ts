@@ -118,6 +118,7 @@ test('/metrics tells each metric under its name, type and labels, in the text fo
     await world.post('/v1/reserve', { request_id, account: 'a', feature: 'a', cost })
     await world.post('/v1/settle', { request_id, account: 'a', cost })
   }
+  await world.post('/v1/reserve', { request_id: 'open', account: 'a', feature: 'a', cost: '1' })
   const { status, text, headers } = await world.get('/metrics')
   assert.deepEqual([status, headers['content-type']], [200, 'text/plain; version=0.0.4; charset=utf-8'])
   const families = new Map<string, { type: string; lines: string[] }>()
@@ -146,7 +147,8 @@ test('/metrics tells each metric under its name, type and labels, in the text fo
       assert.deepEqual(names, labels, line)
     }
   }
-  assert.match(text, /sluice_decisions_total\{operation="reserve",outcome="allow",reason="granted"\} 2\n/)
+  assert.match(text, /sluice_decisions_total\{operation="reserve",outcome="allow",reason="granted"\} 3\n/)
+  assert.match(text, /sluice_open_holds 1\n/)
   assert.match(
     text,
     /sluice_decisions_total\{operation="reserve",outcome="deny",reason="overage_spent"\} 1\n/,
