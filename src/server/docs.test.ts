@@ -154,7 +154,7 @@ test('/metrics tells each metric under its name, type and labels, in the text fo
     /sluice_decisions_total\{operation="reserve",outcome="deny",reason="overage_spent"\} 1\n/,
   )
   assert.match(text, /sluice_charged_cu_total\{source="overage"\} 3\.5\n/)
-  assert.match(text, /sluice_http_requests_total\{method="POST",route="\/v1\/reserve",status="200"\} 3\n/)
+  assert.match(text, /sluice_http_requests_total\{method="POST",route="\/v1\/reserve",status="200"\} 4\n/)
   assert.match(
     text,
     /sluice_http_request_seconds_bucket\{method="POST",route="\/v1\/reserve",le="\+Inf"\} 3\n/,
