@@ -157,7 +157,7 @@ test('/metrics tells each metric under its name, type and labels, in the text fo
   assert.match(text, /sluice_http_requests_total\{method="POST",route="\/v1\/reserve",status="200"\} 4\n/)
   assert.match(
     text,
-    /sluice_http_request_seconds_bucket\{method="POST",route="\/v1\/reserve",le="\+Inf"\} 3\n/,
+    /sluice_http_request_seconds_bucket\{method="POST",route="\/v1\/reserve",le="\+Inf"\} 4\n/,
   )
   assert.match(text, /sluice_commit_operations_bucket\{le="1"\} \d+\n/)
 })
