@@ -6,7 +6,7 @@
 import { auditStore } from './engine/audit.ts'
 import type { Caller, Engine, EngineMetrics } from './engine/contract.ts'
 import { COMMIT_SIZE_BOUNDS } from './engine/contract.ts'
-import { contextOf, createCore } from './engine/core.ts'
+import { contextOf, createCore, SYSTEM_CALLER } from './engine/core.ts'
 import { erase } from './engine/erase.ts'
 import { accountUnknown, explain } from './engine/explain.ts'
 import * as intake from './engine/intake.ts'
@@ -53,7 +53,6 @@ export interface EngineOptions {
   readonly sweeps?: boolean
 }
 
-const SYSTEM_CALLER: Caller = { actor: 'system' }
 /** Accounts whose class is remembered for the queue; only those that are not `standard` take a place. */
 const MAX_CLASSES = 100_000
 
@@ -93,7 +92,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   }
 
   async function used(op: ReturnType<typeof intake.settleOp>, caller: Caller): Promise<wire.ChargeAnswer> {
-    const context = contextOf(caller.actor)
+    const context = contextOf(caller)
     const keys: Key[] = ['account', requestKey(op.requestId), ...subjectKeys(op.subject ?? {})]
     const charged = await core.run(
       op.account,
@@ -116,7 +115,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   /** A read of an account goes through the store's queue as well, so that it shows only what is committed. */
   const shown = (id: string, subject: wire.Subject): Promise<accounts.Shown> =>
     core.run(id, ['account', ...subjectKeys(subject)], (cells, env) =>
-      accounts.showAccount(cells, env, contextOf('system'), id, subject),
+      accounts.showAccount(cells, env, contextOf(SYSTEM_CALLER), id, subject),
     )
 
   async function accountCell(id: string): Promise<AccountCell> {
@@ -134,7 +133,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 
     async reserve(request, caller = SYSTEM_CALLER) {
       const op = intake.reserveOp(request)
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       const keys: Key[] = ['account', requestKey(op.requestId), ...subjectKeys(op.subject)]
       const step = (cells: Cells, env: Env) => {
         noteClass(op.account, cells, env)
@@ -145,7 +144,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     async extend(request, caller = SYSTEM_CALLER) {
       const op = intake.extendOp(request)
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       const keys: Key[] = ['account', requestKey(op.requestId)]
       const told = await core.run(
         op.account,
@@ -159,7 +158,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     record: async (request, caller = SYSTEM_CALLER) => used(intake.recordOp(request, horizonMs), caller),
     async release(request, caller = SYSTEM_CALLER) {
       const op = intake.releaseOp(request)
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       return present.releaseAnswer(
         await core.run(
           op.account,
@@ -171,7 +170,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     async refund(account, requestId, request, caller = SYSTEM_CALLER) {
       const op = intake.refundOp(account, requestId, request)
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       return present.refundAnswer(
         await core.run(op.account, ['account', requestKey(op.requestId)], (cells, env) =>
           refund(cells, env, context, op),
@@ -181,7 +180,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 
     async createAccount(request, caller = SYSTEM_CALLER) {
       const made = intake.newAccount(request)
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       return present.accountView(
         await core.run(made.id, ['account'], (cells, env) =>
           accounts.createAccount(cells, env, context, made),
@@ -194,7 +193,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     async patchAccount(id, patch, ifRevision, caller = SYSTEM_CALLER) {
       const change = intake.accountChange(patch)
       const account = intake.accountId(id, '/account')
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       return present.accountView(
         await core.run(account, ['account'], (cells, env) =>
           accounts.patchAccount(cells, env, context, account, change, ifRevision),
@@ -204,7 +203,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     async overrideLimits(id, request, ifRevision, caller = SYSTEM_CALLER) {
       const op = intake.overrideOp(request)
       const account = intake.accountId(id, '/account')
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       const keys: Key[] =
         op.subject === undefined
           ? ['account']
@@ -217,7 +216,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     async grant(account, request, caller = SYSTEM_CALLER) {
       const op = intake.grantOp(account, request)
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       return present.grantAnswer(
         await core.run(op.account, ['account', grantKey(op.id)], (cells, env) =>
           accounts.grantCredits(cells, env, context, op),
@@ -228,7 +227,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       const id = intake.accountId(account, '/account')
       const grantId = intake.id(grant, '/grant')
       const reason = request.reason === undefined ? undefined : intake.text(request.reason, '/reason')
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       const step = (cells: Cells, env: Env) => accounts.revokeGrant(cells, env, context, id, grantId, reason)
       const revoked = await core.run(id, ['account', grantKey(grantId)], step)
       return present.grantView(revoked.grant, revoked.nowAt)
@@ -354,11 +353,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     policy: (version) => system.policyView(core, version),
     policyVersions: (query) => system.policyVersions(core, query),
     checkPolicy: async (text) => system.check(text),
-    publishPolicy: (text, ifVersion, caller = SYSTEM_CALLER) =>
-      system.publish(core, text, ifVersion, caller.actor),
-    createKey: (request, caller = SYSTEM_CALLER) => system.makeKey(core, request, caller.actor),
+    publishPolicy: (text, ifVersion, caller = SYSTEM_CALLER) => system.publish(core, text, ifVersion, caller),
+    createKey: (request, caller = SYSTEM_CALLER) => system.makeKey(core, request, caller),
     keys: (query) => system.listKeys(core, query),
-    revokeKey: (id, caller = SYSTEM_CALLER) => system.endKey(core, id, caller.actor),
+    revokeKey: (id, caller = SYSTEM_CALLER) => system.endKey(core, id, caller),
     authenticate: (secret) => system.authenticate(core, secret),
 
     async erase(account, dimension, value, caller = SYSTEM_CALLER) {
@@ -366,11 +364,11 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       await accountCell(id)
       const subject = { dimension: intake.id(dimension, '/dimension'), value: intake.id(value, '/value') }
       await refusals.flush()
-      return erase(core, id, subject, caller.actor)
+      return erase(core, id, subject, caller)
     },
     async repairClock(account, caller = SYSTEM_CALLER) {
       const id = intake.accountId(account, '/account')
-      const context = contextOf(caller.actor)
+      const context = contextOf(caller)
       return present.accountView(
         await core.run(id, ['account'], (cells, env) => accounts.repairClock(cells, env, context, id)),
       )

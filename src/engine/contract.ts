@@ -7,6 +7,8 @@ import type * as wire from '../wire.ts'
 /** On whose behalf an operation runs: a key's id, or `system`. Stands in every entry it writes. */
 export interface Caller {
   readonly actor: string
+  /** Where the key stands for one subject: requests of others are `forbidden` to it. */
+  readonly subject?: wire.Subject | undefined
 }
 
 /**

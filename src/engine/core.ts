@@ -8,12 +8,19 @@ import type { PriorityClass } from '../kernel/plan.ts'
 import type { Sha256 } from '../ledger/entries.ts'
 import type { Env, Store } from '../store.ts'
 import { AmountOverflow } from '../units.ts'
+import type { Caller } from './contract.ts'
 import { errorOf } from './present.ts'
 
 export const sha256: Sha256 = (text) => hash('sha256', text)
 
 /** `crypto.hash` with its default output costs 0.6 µs for an entry; a UUID 0.1 µs, from a pool of the platform's. */
-export const contextOf = (actor: string): Context => ({ actor, salt: randomUUID(), sha256 })
+export const contextOf = ({ actor, subject }: Caller): Context => ({
+  actor,
+  subject,
+  salt: randomUUID(),
+  sha256,
+})
+export const SYSTEM_CALLER: Caller = { actor: 'system' }
 
 export interface Core {
   readonly store: Store

@@ -3,6 +3,7 @@ import { type Key, type RequestCell, requestKey, subjectKey } from '../kernel/ce
 import { eraseSubject, type SubjectName } from '../kernel/forget.ts'
 import { readPrivate } from '../ledger/entries.ts'
 import type { Store } from '../store.ts'
+import type { Caller } from './contract.ts'
 import { type Core, contextOf } from './core.ts'
 
 const PAGE = 500
@@ -11,9 +12,10 @@ export async function erase(
   core: Core,
   account: string,
   subject: SubjectName,
-  actor: string,
+  caller: Caller,
 ): Promise<{ readonly entries: number }> {
   const { store } = core
+  const context = contextOf(caller)
   const requestIds = await requestsOf(store, account, subject)
   const seqs = await entriesOf(store, account, subject)
   let entries = 0
@@ -26,8 +28,7 @@ export async function erase(
       subjectKey(subject.dimension, subject.value),
       ...some.requests.map(requestKey),
     ]
-    entries += (await core.run(account, keys, (cells, env) => eraseSubject(cells, env, contextOf(actor), op)))
-      .entries
+    entries += (await core.run(account, keys, (cells, env) => eraseSubject(cells, env, context, op))).entries
   } while (requestIds.length > 0 || seqs.length > 0)
   await store.eraseRefusals(account, subject.dimension, subject.value)
   return { entries }

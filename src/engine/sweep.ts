@@ -4,7 +4,7 @@ import { type AccountCell, type Key, type SubjectCell, subjectKey } from '../ker
 import { dropIdleSubjects } from '../kernel/forget.ts'
 import type { Millis } from '../units.ts'
 import type { EngineMetrics } from './contract.ts'
-import { type Core, contextOf } from './core.ts'
+import { type Core, contextOf, SYSTEM_CALLER } from './core.ts'
 
 const SWEEP_EVERY_MS = 250
 const SWEEP_BATCH = 1_000
@@ -45,8 +45,9 @@ export function createSweeper(
   }
 
   function sweepOne(account: string): Promise<number | undefined> {
+    const context = contextOf(SYSTEM_CALLER)
     return core
-      .run(account, ['account'], (cells, env) => sweepAccount(cells, env, contextOf('system'), account))
+      .run(account, ['account'], (cells, env) => sweepAccount(cells, env, context, account))
       .then(
         ({ closed: count }) => count,
         () => undefined,
@@ -85,9 +86,10 @@ export function createSweeper(
         .map(({ cell }) => cell as SubjectCell)
         .map(({ dimension, value }) => ({ dimension, value }))
       const keys: Key[] = ['account', ...subjects.map(({ dimension, value }) => subjectKey(dimension, value))]
+      const context = contextOf(SYSTEM_CALLER)
       if (subjects.length > 0) {
         await core.run(account, keys, (cells, env) =>
-          dropIdleSubjects(cells, env, contextOf('system'), account, subjects),
+          dropIdleSubjects(cells, env, context, account, subjects),
         )
       }
       const last = page.at(-1)

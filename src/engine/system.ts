@@ -22,6 +22,7 @@ import type {
   PolicyVersionView,
   PolicyView,
 } from '../wire.ts'
+import type { Caller } from './contract.ts'
 import { type Core, contextOf, sha256 } from './core.ts'
 import { accountId, id, instant, subject } from './intake.ts'
 import { listOf, numberAfter, pageOf } from './paging.ts'
@@ -91,12 +92,13 @@ export async function publish(
   core: Core,
   text: string,
   ifVersion: number | undefined,
-  actor: string,
+  caller: Caller,
 ): Promise<PolicyView> {
   // Refused with every complaint before anything is written.
   compilePolicy(0, text)
+  const context = contextOf(caller)
   const cell = await core.run(SYSTEM, ['account'], (cells, env) =>
-    publishPolicy(cells, env, contextOf(actor), text, ifVersion),
+    publishPolicy(cells, env, context, text, ifVersion),
   )
   return { ...policyVersionView(cell, cell.version), text: cell.text, warnings: check(text).warnings }
 }
@@ -105,7 +107,7 @@ export async function publish(
 
 const SECRET = /^sk_([A-Za-z0-9_-]{32})_([!-~]{1,128})$/
 
-export async function makeKey(core: Core, request: KeyRequest, actor: string): Promise<KeyMade> {
+export async function makeKey(core: Core, request: KeyRequest, caller: Caller): Promise<KeyMade> {
   const { role } = request
   if (!['admin', 'meter', 'read'].includes(role)) {
     throw new SluiceError('invalid', '/role: not a role', {
@@ -123,8 +125,9 @@ export async function makeKey(core: Core, request: KeyRequest, actor: string): P
     ...(request.subject === undefined ? {} : { subject: subject(request.subject) }),
     expiresAt: request.expires_at === undefined ? null : instant(request.expires_at, '/expires_at'),
   }
+  const context = contextOf(caller)
   const cell = await core.run(SYSTEM, ['account', `key:${keyId}`], (cells, env) =>
-    createKey(cells, env, contextOf(actor), made),
+    createKey(cells, env, context, made),
   )
   return { ...keyView(cell), secret }
 }
@@ -143,11 +146,12 @@ export async function listKeys(core: Core, query: PageQuery): Promise<List<KeyVi
   )
 }
 
-export async function endKey(core: Core, keyId: string, actor: string): Promise<KeyView> {
+export async function endKey(core: Core, keyId: string, caller: Caller): Promise<KeyView> {
   const known = id(keyId, '/id')
+  const context = contextOf(caller)
   return keyView(
     await core.run(SYSTEM, ['account', `key:${known}`], (cells, env) =>
-      revokeKey(cells, env, contextOf(actor), known),
+      revokeKey(cells, env, context, known),
     ),
   )
 }

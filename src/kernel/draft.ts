@@ -47,6 +47,8 @@ import type { Plan, Policy, PolicySet } from './plan.ts'
 /** What the engine lends to a step: who asks, chance, and a hash. */
 export interface Context {
   readonly actor: string
+  /** Where the actor stands for one subject only, requests of others are closed to it. */
+  readonly subject?: Subject | undefined
   /** Fresh and unguessable, the same in every run of this step. */
   readonly salt: string
   readonly sha256: Sha256

@@ -36,7 +36,7 @@ import {
   type StepOutcome,
 } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
-import { meaningHash, requireSameMeaning } from './meaning.ts'
+import { meaningHash, requireOwn, requireSameMeaning } from './meaning.ts'
 import { featureOf } from './pricing.ts'
 import { newRequest } from './reserve.ts'
 
@@ -67,6 +67,7 @@ export function use(cells: Cells, env: StepEnv, context: Context, op: UseOp): St
     (draft) => {
       advance(draft)
       const known = draft.request(op.requestId)
+      if (known !== null) requireOwn(draft, known)
       const before = known === null ? undefined : again(draft, known, op)
       if (before !== undefined) return { result: before, keep: false }
       requireRecent(draft, op)
@@ -271,6 +272,7 @@ export function release(
   return onAccount(cells, env, context, op.account, (draft) => {
     advance(draft)
     const known = draft.request(op.requestId)
+    if (known !== null) requireOwn(draft, known)
     if (known !== null && known.state !== 'open') return { result: releasedFrom(known, true), keep: false }
     const request = draft.keep(
       known === null ? newRequest(draft, op.requestId, '', {}, {}) : copyRequest(known),
@@ -313,6 +315,7 @@ export function refund(
     const known = draft.request(op.requestId)
     if (known === null)
       fail('request_unknown', `account ${op.account} has no request ${op.requestId}`, { path: '/request_id' })
+    requireOwn(draft, known)
     const earlier = known.refunds.find(([id]) => id === op.refundId)
     if (earlier !== undefined) {
       const first = refundedFrom(known, op.refundId, draft.entry(earlier[1]).entry as ChargeEntry, true)

@@ -13,7 +13,7 @@ import { decide, standing, type Verdict } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { type Asked, growHold, moveEnd, questionOf } from './hold.ts'
-import { meaningHash, requireSameMeaning } from './meaning.ts'
+import { meaningHash, requireOwn, requireSameMeaning } from './meaning.ts'
 import { type Ask, type Priced, priceAsk } from './pricing.ts'
 import type { Reason } from './reasons.ts'
 import { planOf } from './reserve.ts'
@@ -46,6 +46,7 @@ export function extend(
         remedy: 'reserve it first',
       })
     }
+    requireOwn(draft, known)
     if (known.state === 'recorded') {
       fail('conflict', `request ${op.requestId} was recorded without a hold`, {
         path: '/request_id',

@@ -24,6 +24,7 @@ export type FaultCode =
   | 'grant_unknown'
   | 'key_unknown'
   | 'not_found'
+  | 'forbidden'
   | 'subject_missing'
   | 'price_missing'
   | 'estimate_missing'

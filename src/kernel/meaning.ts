@@ -23,3 +23,18 @@ export function requireSameMeaning(
     first,
   })
 }
+
+/**
+ * Refuses an actor that stands for one subject where the request is another's: it is not even told what was answered. A
+ * request that was released before it was known, or whose person was erased, has nothing of anybody's left in it.
+ */
+export function requireOwn(draft: Draft, known: RequestCell): void {
+  if (known.feature === '' || known.salt === '') return
+  for (const [dimension, value] of Object.entries(draft.context.subject ?? {})) {
+    if (known.subject[dimension] === value) continue
+    fail('forbidden', `request ${known.id} is another ${dimension}'s`, {
+      path: '/request_id',
+      remedy: `name a request of the key's own ${dimension}`,
+    })
+  }
+}

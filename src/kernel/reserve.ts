@@ -14,7 +14,7 @@ import { decide } from './decide.ts'
 import { type Context, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { type Asked, questionOf, takeHold } from './hold.ts'
-import { meaningHash, requireSameMeaning } from './meaning.ts'
+import { meaningHash, requireOwn, requireSameMeaning } from './meaning.ts'
 import type { Plan } from './plan.ts'
 import { type Ask, featureOf, type Priced, priceAsk } from './pricing.ts'
 import type { Reason } from './reasons.ts'
@@ -62,6 +62,7 @@ export function reserve(
 
 /** A known id: the first answer, unless it was given to another question. */
 function again(draft: Draft, known: RequestCell, op: ReserveOp): Decided {
+  requireOwn(draft, known)
   if (known.seqs.decision === undefined) {
     if (known.charge !== undefined) {
       fail('conflict', `request ${op.requestId} was recorded without a reserve`, {

@@ -141,34 +141,6 @@ export function bindSubject(key: Key, subject: Subject | undefined, path = '/sub
   return { ...subject, ...key.subject }
 }
 
-/**
- * A request that is already known may be touched by a key bound to a subject only where it is that subject's own.
- * Costs a read, for such keys alone.
- */
-export async function checkOwner(
-  engine: Engine,
-  key: Key,
-  account: string,
-  requestId: string,
-): Promise<void> {
-  if (key.subject === undefined) return
-  let owner: Subject | undefined
-  try {
-    owner = (await engine.explain(account, requestId)).subject
-  } catch (error) {
-    if (error instanceof SluiceError && error.code === 'request_unknown') return
-    throw error
-  }
-  // No subject: released before it was known, or erased. There is nothing of anybody's left in it.
-  if (owner !== undefined && !owns(key, owner)) {
-    throw forbidden(
-      'The request is another subject’s.',
-      '/request_id',
-      'Name a request of the key’s own subject.',
-    )
-  }
-}
-
 /** Whether a subject has all that the key fixes. */
 export function owns(key: Key, subject: Subject): boolean {
   return Object.entries(key.subject ?? {}).every(

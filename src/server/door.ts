@@ -59,8 +59,8 @@ export const METER: readonly Role[] = ['admin', 'meter']
 export const READ: readonly Role[] = ['admin', 'read']
 export const ANY: readonly Role[] = ['admin', 'meter', 'read']
 
-/** On whose behalf the engine acts: the actor is the key's id. */
-export const callerOf = (key: Key): Caller => ({ actor: key.id })
+/** On whose behalf the engine acts: the actor is the key's id, bound to what the key is bound to. */
+export const callerOf = (key: Key): Caller => ({ actor: key.id, subject: key.subject })
 
 declare module 'fastify' {
   interface FastifyContextConfig {

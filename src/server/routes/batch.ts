@@ -79,18 +79,8 @@ export function batch(app: App, { engine }: Door): void {
   )
 }
 
-async function runAll(
-  engine: Engine,
-  request: FastifyRequest,
-  operations: readonly unknown[],
-): Promise<Result[]> {
-  if (request.key.subject === undefined) {
-    return Promise.all(operations.map((operation) => runAlone(engine, request, operation)))
-  }
-  // A key bound to a subject looks up whose a request is before it acts, so order takes waiting.
-  const results: Result[] = []
-  for (const operation of operations) results.push(await runAlone(engine, request, operation))
-  return results
+function runAll(engine: Engine, request: FastifyRequest, operations: readonly unknown[]): Promise<Result[]> {
+  return Promise.all(operations.map((operation) => runAlone(engine, request, operation)))
 }
 
 async function runAlone(engine: Engine, request: FastifyRequest, operation: unknown): Promise<Result> {

@@ -1,9 +1,8 @@
 /** Reserve and extend. A denial is a value: every decision is answered 200. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Caller, Engine } from '../../engine.ts'
-import { SluiceError } from '../../errors.ts'
+import type { Engine } from '../../engine.ts'
 import type { DecisionAnswer, ExtendRequest as Extend, ReserveRequest as Reserve } from '../../wire.ts'
-import { bindSubject, checkAccount, checkOwner, type Key } from '../auth.ts'
+import { bindSubject, checkAccount, type Key } from '../auth.ts'
 import { type App, callerOf, type Door, METER } from '../door.ts'
 import { decisionHeaders } from '../headers.ts'
 import { tell } from '../log.ts'
@@ -63,36 +62,16 @@ export function decisions(app: App, { engine }: Door): void {
   )
 }
 
-/** Asks the engine, within what binds the key. The engine is called before the first wait, unless the key has a subject. */
+/** Asks the engine, within what binds the key. The engine is called before the first wait. */
 export async function reserve(engine: Engine, key: Key, body: Reserve): Promise<DecisionAnswer> {
   checkAccount(key, body.account)
-  const caller = callerOf(key)
-  if (key.subject === undefined) return engine.reserve(body, caller)
-  return reserveBound(engine, key, body, caller)
-}
-
-async function reserveBound(
-  engine: Engine,
-  key: Key,
-  body: Reserve,
-  caller: Caller,
-): Promise<DecisionAnswer> {
   const subject = bindSubject(key, body.subject)
-  try {
-    return await engine.reserve(subject === undefined ? body : { ...body, subject }, caller)
-  } catch (error) {
-    // A conflict tells the first answer, which is told to its own subject only.
-    if (error instanceof SluiceError && error.code === 'conflict') {
-      await checkOwner(engine, key, body.account, body.request_id)
-    }
-    throw error
-  }
+  return engine.reserve(subject === undefined ? body : { ...body, subject }, callerOf(key))
 }
 
 /** As `reserve`. */
 export async function extend(engine: Engine, key: Key, body: Extend): Promise<DecisionAnswer> {
   checkAccount(key, body.account)
-  if (key.subject !== undefined) await checkOwner(engine, key, body.account, body.request_id)
   return engine.extend(body, callerOf(key))
 }
 

@@ -1,7 +1,7 @@
 /** Settle, release and record: what happened to a request. */
 import type { Engine } from '../../engine.ts'
 import type * as wire from '../../wire.ts'
-import { bindSubject, checkAccount, checkOwner, type Key } from '../auth.ts'
+import { bindSubject, checkAccount, type Key } from '../auth.ts'
 import { type App, callerOf, type Door, METER } from '../door.ts'
 import { tell } from '../log.ts'
 import { ChargeAnswer, ReleaseAnswer } from '../schemas/answers.ts'
@@ -80,14 +80,14 @@ export function metering(app: App, { engine }: Door): void {
   )
 }
 
-/** Asks the engine, within what binds the key. The engine is called before the first wait, unless the key has a subject. */
+/** Asks the engine, within what binds the key. The engine is called before the first wait. */
 export async function settle(engine: Engine, key: Key, body: wire.SettleRequest): Promise<wire.ChargeAnswer> {
-  return engine.settle(isBound(key) ? await bound(engine, key, body) : body, callerOf(key))
+  return engine.settle(bound(key, body), callerOf(key))
 }
 
 /** As `settle`. */
 export async function record(engine: Engine, key: Key, body: wire.RecordRequest): Promise<wire.ChargeAnswer> {
-  return engine.record(isBound(key) ? await bound(engine, key, body) : body, callerOf(key))
+  return engine.record(bound(key, body), callerOf(key))
 }
 
 /** As `settle`. */
@@ -97,20 +97,12 @@ export async function release(
   body: wire.ReleaseRequest,
 ): Promise<wire.ReleaseAnswer> {
   checkAccount(key, body.account)
-  if (key.subject !== undefined) await checkOwner(engine, key, body.account, body.request_id)
   return engine.release(body, callerOf(key))
 }
 
-const isBound = (key: Key): boolean => key.account !== undefined || key.subject !== undefined
-
-/** The body with the key's subject in it, if the account and a request that is already known are the key's own. */
-async function bound<T extends wire.SettleRequest | wire.RecordRequest>(
-  engine: Engine,
-  key: Key,
-  body: T,
-): Promise<T> {
+/** The body with the key's subject in it, if the account is the key's own. */
+function bound<T extends wire.SettleRequest | wire.RecordRequest>(key: Key, body: T): T {
   checkAccount(key, body.account)
   const subject = bindSubject(key, body.subject)
-  await checkOwner(engine, key, body.account, body.request_id)
   return subject === undefined ? body : { ...body, subject }
 }
