@@ -1,9 +1,21 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import type { GrantCell, RequestCell, SubjectCell } from '../src/kernel/cells.ts'
+import type { GrantCell, KeyCell, PolicyCell, RequestCell, SubjectCell } from '../src/kernel/cells.ts'
 import type { FindingKind } from '../src/ledger/audit.ts'
-import { accountOf, auditOf, CU, HOUR, history, type Kept, type Looks, rehash, rewrite } from './histories.ts'
+import {
+  accountOf,
+  auditOf,
+  auditSystemOf,
+  CU,
+  HOUR,
+  history,
+  type Kept,
+  type Looks,
+  rehash,
+  rewrite,
+  systemOf,
+} from './histories.ts'
 
 const POLICY = `
 features:
@@ -366,7 +378,7 @@ const DAMAGE: readonly (readonly [what: string, damage: Damage, ...named: Named[
     },
     {
       kind: 'window',
-      says: /included\/7d of user=u1 has used 0 CU, and its charges add up to 10 CU/,
+      says: /included\/7d of user u1 has used 0 CU, and its charges add up to 10 CU/,
       amount: -10,
     },
   ],
@@ -375,7 +387,7 @@ const DAMAGE: readonly (readonly [what: string, damage: Damage, ...named: Named[
     (kept) => {
       delete cell<SubjectCell>(kept, 'subject:user=u2').counters.windows['included/7d']
     },
-    { kind: 'window', says: /included\/7d of user=u2 .* the cell has it no more/ },
+    { kind: 'window', says: /included\/7d of user u2 .* the cell has it no more/ },
   ],
   [
     'a budget that counts less',
@@ -395,9 +407,9 @@ const DAMAGE: readonly (readonly [what: string, damage: Damage, ...named: Named[
   [
     'an open request that was lost',
     (kept) => kept.cells.delete('request:open'),
-    { kind: 'hold', says: /6 CU are held for it by its entries/, request: 'open', amount: 6 },
+    { kind: 'hold', says: /6 CU are held for the request by its entries/, request: 'open', amount: 6 },
     { kind: 'hold', says: /counts 1 open holds, and there are 0/ },
-    { kind: 'hold', says: /in-flight of user=u2 counts 1 open holds/ },
+    { kind: 'hold', says: /in-flight of user u2 counts 1 open holds/ },
   ],
   [
     'a hold without a decision',
@@ -438,7 +450,7 @@ const DAMAGE: readonly (readonly [what: string, damage: Damage, ...named: Named[
     (kept) => {
       accountOf(kept).plan = 'enterprise'
     },
-    { kind: 'account', says: /its plan is enterprise in the cell and plus by its entries/ },
+    { kind: 'account', says: /the account's plan is enterprise in its cell, and plus by its entries/ },
   ],
   [
     'an override that nobody set',
@@ -555,6 +567,58 @@ describe('each damage is named', async () => {
       { numRuns: 300 },
     )
   })
+})
+
+describe('policies and keys', async () => {
+  const on = await history(POLICY)
+  await on.engine.publishPolicy(POLICY.replace('units: 2', 'units: 3'), undefined)
+  await on.engine.createKey({ id: 'k1', role: 'read' })
+  await on.engine.createKey({ id: 'k2', role: 'meter', account: 'acme' })
+  await on.engine.revokeKey('k1')
+  const sound = await on.keep('@system')
+  const damage: readonly (readonly [what: string, damage: Damage, says?: RegExp])[] = [
+    ['nothing', () => {}],
+    [
+      'a policy whose prices were changed where it lies',
+      (kept) => {
+        const known = cell<PolicyCell>(kept, 'policy:1')
+        kept.cells.set('policy:1', { ...known, text: known.text.replace('units: 2', 'units: 1') })
+      },
+      /the text of policy version 1 is not the one that was published/,
+    ],
+    ['a policy that is gone', (kept) => kept.cells.delete('policy:1'), /policy version 1 is missing/],
+    [
+      'a key that may do more than it was made for',
+      (kept) => kept.cells.set('key:k2', { ...cell<KeyCell>(kept, 'key:k2'), role: 'admin' }),
+      /the role of key k2 is admin in its cell, and it was made with meter/,
+    ],
+    [
+      'a key that is valid again',
+      (kept) => kept.cells.set('key:k1', { ...cell<KeyCell>(kept, 'key:k1'), revokedAt: null }),
+      /key k1 is revoked by its entries and valid in its cell/,
+    ],
+    [
+      'a key that nobody made',
+      (kept) => kept.cells.set('key:k3', { ...cell<KeyCell>(kept, 'key:k2'), id: 'k3' }),
+      /key k3 with role meter was made by no entry/,
+    ],
+    [
+      'an older policy in force',
+      (kept) => {
+        systemOf(kept).activePolicy = 1
+      },
+      /policy version 1 is in force, and 2 was published last/,
+    ],
+  ]
+  for (const [what, change, says] of damage) {
+    test(`${what}${says === undefined ? ' disagrees' : ' is named'}`, () => {
+      const kept = structuredClone(sound)
+      change(kept)
+      const messages = auditSystemOf(kept).map(({ message }) => message)
+      if (says === undefined) assert.deepEqual(messages, [])
+      else assert.match(messages.join('\n'), says)
+    })
+  }
 })
 
 function holds(kept: Kept, looks: Looks, named: readonly Named[]): void {

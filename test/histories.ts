@@ -9,11 +9,13 @@ import type {
   AccountCell,
   Cell,
   GrantCell,
+  KeyCell,
+  PolicyCell,
   RequestCell,
   SubjectCell,
   SystemCell,
 } from '../src/kernel/cells.ts'
-import { auditAccount, type Finding } from '../src/ledger/audit.ts'
+import { auditAccount, auditSystem, type Finding } from '../src/ledger/audit.ts'
 import { chainHash, emptyHead, readEntry, type StoredEntry } from '../src/ledger/entries.ts'
 import { compilePolicy } from '../src/policy/compile.ts'
 import { memoryStore } from '../src/store/memory.ts'
@@ -156,6 +158,17 @@ export function auditOf(kept: Kept, { head, horizonMs = 35 * DAY }: Looks = {}):
     holds: requestsOf(kept).filter(({ state }) => state === 'open'),
     grants: cellsOf<GrantCell>(kept, 'grant:'),
   })
+  return findings
+}
+
+/** Audits a copy of `@system`. */
+export function auditSystemOf(kept: Kept): Finding[] {
+  const findings: Finding[] = []
+  const audit = auditSystem({ sha256, found: (finding) => findings.push(finding) })
+  for (const stored of kept.entries) audit.entry(stored)
+  for (const policy of cellsOf<PolicyCell>(kept, 'policy:')) audit.policy(policy)
+  for (const key of cellsOf<KeyCell>(kept, 'key:')) audit.key(key)
+  audit.finish(systemOf(kept))
   return findings
 }
 

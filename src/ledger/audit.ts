@@ -9,10 +9,10 @@
  * having told its end; and, where a person was erased, what of a shared window was theirs: there the sums are only bounds.
  */
 import type { Micros, Millis } from '../units.ts'
-import { compareCells, compareRequest, guarded } from './audit/cells.ts'
+import { compareCells, compareRequest } from './audit/cells.ts'
 import { type Link, openChain } from './audit/chain.ts'
 import { checkUncharged, type Prices, readCharge, readUsage } from './audit/charges.ts'
-import { type Finding, type Tell, teller } from './audit/findings.ts'
+import { type Finding, guarded, type Tell, teller } from './audit/findings.ts'
 import { emptyJournal, erasedHolder, holderOf, type Journal } from './audit/journal.ts'
 import type { LiveCells, LiveRequest } from './audit/live.ts'
 import {
@@ -38,6 +38,7 @@ import {
 
 export type { Finding, FindingKind } from './audit/findings.ts'
 export type { LiveAccount, LiveCells, LiveGrantCell, LiveRequest, LiveSubject } from './audit/live.ts'
+export { auditSystem, type LiveKey, type LivePolicy, type SystemAudit } from './audit/system.ts'
 
 export interface AuditOptions extends Prices {
   readonly sha256: Sha256

@@ -99,8 +99,14 @@ function tellDecision(entry: DecisionEntry, person: PrivatePart | null): string[
   return [
     `${when(entry)}: ${asks}, ${total}${estimate}. ${verdict(entry)}`,
     `  Decided under plan ${plan}, policy version ${policy}; reason: ${entry.reason}.`,
-    ...entry.limits.map((line) => `  ${limitText(line)}`),
+    ...limitLines(entry).map((line) => `  ${line}`),
   ]
+}
+
+/** Every limit of a reserve; of an extend those that it asked for more. */
+function limitLines({ op, limits }: DecisionEntry): string[] {
+  const told = op === 'reserve' ? limits : limits.filter((line) => line[9] !== 0)
+  return told.length === 0 ? ['It asked no limit for more.'] : told.map(limitText)
 }
 
 function verdict({ op, outcome, cost, granted, granted_estimate, from, expires_at }: DecisionEntry): string {
@@ -124,21 +130,22 @@ const LIMITS: Readonly<Record<LimitLine[0], string>> = {
 
 /** One limit before and after the decision. */
 function limitText([kind, name, by, unit, limit, used, held, remaining, resetsAt, took]: LimitLine): string {
-  const say = (count: number): string => {
-    if (unit === 'cu') return cu(count)
-    return unit === 'holds' || unit === 'requests' ? `${count} ${unit}` : `${formatMicros(count)} ${unit}`
-  }
-  const title = `${LIMITS[kind]} ${kind === 'overage' ? '' : `${name.replaceAll('+', ', ')} `}`.trimEnd()
-  const whose = by === null ? '' : ` by ${by}`
-  const resets = resetsAt === null ? '' : `, resets ${iso(resetsAt)}`
+  const count = (amount: number): string =>
+    unit === 'requests' || unit === 'holds' ? String(amount) : formatMicros(amount)
+  const units = unit === 'cu' ? 'CU' : unit
+  const title = kind === 'overage' ? LIMITS.overage : `${LIMITS[kind]} ${name.replaceAll('+', ', ')}`
   if (kind === 'credits') {
-    const before = `${cu(limit - held + took)} were free`
-    return `${title}: ${before}, it took ${cu(took)}, ${cu(remaining)} are left free.`
+    const before = remaining + took
+    return `${title}: ${count(before)} CU available, ${count(took)} taken, ${count(remaining)} left.`
   }
   const after = used + held
-  const change = took === 0 ? `stands at ${say(after)}` : `went from ${say(after - took)} to ${say(after)}`
-  const parts = kind === 'rate' || kind === 'concurrency' ? '' : ` (${cu(used)} used, ${cu(held)} held)`
-  return `${title}${whose}: ${change} of ${say(limit)}${parts}, ${say(remaining)} left${resets}.`
+  const change =
+    took === 0 ? `${count(after)}, as before` : `${count(after - took)} before, ${count(after)} after`
+  const parts = unit === 'cu' ? ` (${count(used)} used, ${count(held)} held)` : ''
+  const whose = by === null ? '' : ` by ${by}`
+  const again = kind === 'rate' ? 'free again' : 'resets'
+  const resets = resetsAt === null ? '' : `, ${again} ${iso(resetsAt)}`
+  return `${title}${whose}: ${change}${parts}, of ${count(limit)} ${units}; ${count(remaining)} left${resets}.`
 }
 
 // --- use and charge

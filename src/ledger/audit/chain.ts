@@ -8,7 +8,7 @@ import {
   type Sha256,
   type StoredEntry,
 } from '../entries.ts'
-import type { About, Tell } from './findings.ts'
+import { type About, instant, type Tell } from './findings.ts'
 import type { Journal } from './journal.ts'
 import { readDoubtful, readDoubtfulPrivate } from './reading.ts'
 
@@ -49,7 +49,9 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
       return undefined
     }
     if (seq <= head.seq) {
-      tell('chain', `it stands after entry ${head.seq}: it is there twice, or in the wrong place`, { seq })
+      tell('chain', `the entry stands after entry ${head.seq}: it is there twice, or in the wrong place`, {
+        seq,
+      })
       return undefined
     }
     const told = readDoubtful(stored.body)
@@ -94,7 +96,7 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
       return undefined
     }
     if (entry.previous !== undefined && entry.previous >= seq)
-      tell('chain', `it points ahead, to entry ${entry.previous}, as the one before it`, about)
+      tell('chain', `the entry points ahead, to entry ${entry.previous}, as the one before it`, about)
     return { entry, person: personOf(stored, entry), recordedAt: recorded(entry) }
   }
 
@@ -103,10 +105,14 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
     const at = entry.recorded_at ?? entry.at
     const repair = entry.kind === 'change' && entry.what === 'repair'
     if (at < journal.recordedAt && !repair)
-      tell('format', `it was written at ${at}, before the entry before it, at ${journal.recordedAt}`, {
-        seq: entry.seq,
-        request: entry.request,
-      })
+      tell(
+        'format',
+        `the entry was written at ${instant(at)}, before the entry before it, at ${instant(journal.recordedAt)}`,
+        {
+          seq: entry.seq,
+          request: entry.request,
+        },
+      )
     journal.recordedAt = at
     return at
   }
@@ -116,7 +122,7 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
     // Absent is fine: it was erased, or there was none.
     if (stored.private === null || stored.private === undefined) return null
     if (entry.private === undefined || sha256(stored.private) !== entry.private) {
-      tell('private', 'its private part is not the one that was written with it', about)
+      tell('private', 'the private part is not the one that was written with it', about)
       return null
     }
     const told = readDoubtfulPrivate(stored.private)

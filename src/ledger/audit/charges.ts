@@ -158,7 +158,7 @@ function readFirst(
   if (story.charge !== null) {
     tell(
       'charge',
-      `${cu(entry.cost)} are charged, and ${cu(story.charge.standing)} had been charged for it by entry ${story.charge.seq} already`,
+      `${cu(entry.cost)} are charged, and ${cu(story.charge.standing)} had been charged for the request by entry ${story.charge.seq} already`,
       about(entry),
     )
   }

@@ -1,5 +1,5 @@
 /** What an audit says when two things that must agree do not. */
-import { formatMicros, type Micros } from '../../units.ts'
+import { formatMicros, type Micros, type Millis } from '../../units.ts'
 
 /**
  * - `format`: a line or cell that cannot be read as what it must be
@@ -59,3 +59,18 @@ export function teller(account: string, found: (finding: Finding) => void): Tell
 }
 
 export const cu = (micros: Micros): string => `${formatMicros(micros)} CU`
+
+/** An instant in UTC, or whatever damaged line says it is. */
+export const instant = (at: Millis): string =>
+  Number.isSafeInteger(at) && Math.abs(at) <= 8.64e15
+    ? Temporal.Instant.fromEpochMilliseconds(at).toString()
+    : String(at)
+
+/** Runs one comparison; a cell that has not even its fields is told and passed over. */
+export function guarded(tell: Tell, what: string, compare: () => void): void {
+  try {
+    compare()
+  } catch (error) {
+    tell('format', `${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}

@@ -128,6 +128,9 @@ export function emptyJournal(head: ChainHead): Journal {
 /** Whose cell counts: the account's own, one subject's, or of a dimension whose value has been erased. */
 export const ACCOUNT_HOLDER = ''
 export const holderOf = (dimension: string, value: string): string => `${dimension}=${value}`
+/** How a sentence names it. */
+export const sayHolder = (holder: string): string =>
+  holder === ACCOUNT_HOLDER ? '' : ` of ${holder.replace('=', ' ')}`
 export const erasedHolder = (dimension: string): string => `${dimension}?`
 
 /** What a ledger account stands at; a grant's is what remains of it, negated never. */

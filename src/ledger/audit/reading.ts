@@ -151,8 +151,9 @@ const DETAIL: Readonly<Record<string, Shape>> = {
   hold_closed: { cause: name, returned: count },
   erased: { dimension: name },
   reset: { window: name, 'by?': name, starts_at: whole, used: whole },
-  checkpoint: { seq: count, hash: name, digest: name },
   policy: { version: number, text },
+  key_created: { id: name, role: name },
+  key_revoked: { id: name },
 }
 
 const wrong = (value: Record<string, unknown>, shape: Shape): string | undefined => {
@@ -170,11 +171,12 @@ export type Read<T> = { readonly value: T } | { readonly problem: string }
 /** An entry's text, checked field by field. */
 export function readDoubtful(body: string): Read<Entry> {
   const parsed = parse(body)
-  if (!isRecord(parsed)) return { problem: 'its text is not the JSON object that an entry is' }
-  if (parsed.v !== ENTRY_FORMAT) return { problem: `it has format ${say(parsed.v)}, not ${ENTRY_FORMAT}` }
+  if (!isRecord(parsed)) return { problem: 'the text is not the JSON object that an entry is' }
+  if (parsed.v !== ENTRY_FORMAT)
+    return { problem: `the entry has format ${say(parsed.v)}, not ${ENTRY_FORMAT}` }
   const { kind } = parsed
   if (!(ENTRY_KINDS as readonly unknown[]).includes(kind))
-    return { problem: `it is of no known kind: ${say(kind)}` }
+    return { problem: `the entry is of no known kind: ${say(kind)}` }
   const field =
     wrong(parsed, { seq: number, ...HEAD }) ??
     wrong(parsed, BODY[kind as EntryKind]) ??
@@ -183,7 +185,7 @@ export function readDoubtful(body: string): Read<Entry> {
     return {
       problem:
         parsed[field] === undefined
-          ? `it has no ${field}`
+          ? `the entry has no ${field}`
           : `its ${field} cannot be right: ${say(parsed[field])}`,
     }
   return { value: parsed as unknown as Entry }
@@ -206,7 +208,7 @@ export function readDoubtfulPrivate(part: string): Read<PrivatePart> {
     'scope?': recordOf(listOf(text)),
   }
   if (!isRecord(parsed) || wrong(parsed, shape) !== undefined)
-    return { problem: 'its private part cannot be read' }
+    return { problem: 'the private part cannot be read' }
   return { value: parsed as unknown as PrivatePart }
 }
 

@@ -39,18 +39,26 @@ function checkSecondStory(
 ): void {
   const early = horizonMs !== undefined && recordedAt - known.firstAt < horizonMs
   if (known.hold !== null)
-    tell('hold', `it begins a second time while ${cu(known.hold.granted)} are held for it`, {
-      seq,
-      request,
-      amount: known.hold.granted,
-    })
+    tell(
+      'hold',
+      `the request begins a second time while ${cu(known.hold.granted)} are held for the request`,
+      {
+        seq,
+        request,
+        amount: known.hold.granted,
+      },
+    )
   else if (early) {
     const amount = known.charge?.standing ?? 0
-    tell('charge', `it begins a second time within the horizon, after ${cu(amount)} had been charged`, {
-      seq,
-      request,
-      amount,
-    })
+    tell(
+      'charge',
+      `the request begins a second time within the horizon, after ${cu(amount)} had been charged`,
+      {
+        seq,
+        request,
+        amount,
+      },
+    )
   }
 }
 
@@ -62,7 +70,7 @@ export function checkLink(story: RequestTrace, entry: OfRequest<Entry>, tell: Te
   if (before !== 0 && previous !== before)
     tell(
       'chain',
-      `it points to ${previous ?? 'nothing'} before it, and its story goes on from entry ${before}`,
+      `the entry points back to ${previous ?? 'nothing'}, and the story of its request goes on from entry ${before}`,
       {
         seq,
         request,
@@ -80,7 +88,7 @@ export function readDecision(
   const { seq, request, granted, from, op } = entry
   const about = { seq, request, amount: granted }
   if (op === 'reserve') {
-    if (story.decision !== null) tell('hold', 'it is reserved a second time', about)
+    if (story.decision !== null) tell('hold', 'the request is reserved a second time', about)
     story.decision = seq
   } else if (story.hold === null) {
     tell('hold', `${cu(granted)} are held by an extend, and no hold was open`, about)
@@ -162,7 +170,7 @@ export function readClosing(
   const { cause, returned } = entry.detail as { cause: string; returned: number }
   const held = story.hold?.granted ?? 0
   if (returned !== held)
-    tell('hold', `its hold closes and gives back ${cu(returned)} of ${cu(held)} held`, {
+    tell('hold', `the hold closes and gives back ${cu(returned)} of ${cu(held)} held`, {
       seq,
       request,
       amount: returned - held,
