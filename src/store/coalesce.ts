@@ -11,8 +11,10 @@ import type { Env, Readings, Step, StoreHost } from '../store.ts'
 import type { Millis } from '../units.ts'
 import { type Backend, CommitError, type Missing, type Session } from './coalesce/backend.ts'
 import { type NodeClocks, watchClock } from './coalesce/clock.ts'
+import { createPace } from './coalesce/pace.ts'
 import { PolicyWanted, policies, SYSTEM_ACCOUNT } from './coalesce/policies.ts'
 import { createQueue, type Op } from './coalesce/queue.ts'
+import { pause, soon } from './coalesce/soon.ts'
 import { apply, isTouched, lookAll, type Share, shareOf } from './coalesce/view.ts'
 
 export type {
@@ -418,48 +420,4 @@ function clockSuspect(): SluiceError {
     remedy: 'Set the clock right, or accept it as it stands if it is right now.',
     retryAfterMs: 5_000,
   })
-}
-
-interface Pace {
-  readonly perSecond: number
-  note(operations: number): void
-  drainMs(waiting: number): number
-}
-
-/** How fast operations are committed, as a moving mean over some tens of commits. */
-function createPace(): Pace {
-  let perMs = 0
-  let lastAt: number | undefined
-  return {
-    get perSecond() {
-      return perMs * 1000
-    },
-    note(operations) {
-      const at = performance.now()
-      // A pause without work says nothing about the pace, so that a gap counts as a tenth of a second at most.
-      const elapsed = lastAt === undefined ? 10 : Math.min(100, Math.max(0.5, at - lastAt))
-      perMs = perMs === 0 ? operations / elapsed : perMs + (operations / elapsed - perMs) * 0.1
-      lastAt = at
-    },
-    drainMs(waiting) {
-      if (perMs === 0) return 1_000
-      return Math.round(Math.min(30_000, Math.max(50, waiting / 2 / perMs)))
-    },
-  }
-}
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-
-/** After the input that is already here. A browser has no `setImmediate`, and delays nested timers by 4 ms. */
-const soon: (work: () => void) => void =
-  typeof setImmediate === 'function' ? (work) => void setImmediate(work) : channelled()
-
-function channelled(): (work: () => void) => void {
-  const work: (() => void)[] = []
-  const channel = new MessageChannel()
-  channel.port1.onmessage = () => work.shift()?.()
-  return (next) => {
-    work.push(next)
-    channel.port2.postMessage(null)
-  }
 }

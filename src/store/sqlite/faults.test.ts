@@ -206,6 +206,38 @@ describe('a file has one process', () => {
     await reader.close()
   })
 
+  it('while others read all requests of an account, and generations come and go', async () => {
+    const path = newPath()
+    let now = 1_700_000_000_000
+    const store = await open(path, { now: () => now })
+    const reader = sqliteReader({ path })
+    await reader.open(host)
+    const put = (...ids: string[]): Promise<number> =>
+      store.transact('a', [], () => ({
+        result: 0,
+        entries: [],
+        writes: ids.map((id) => ({
+          key: `request:${id}`,
+          cell: { v: 1, id, createdAt: now, expiresAt: null } as unknown as Cell,
+        })),
+      }))
+    const listed = async (): Promise<string[]> =>
+      (await reader.cells('a', 'request:', { limit: 9 })).map(({ key }) => key.slice(8))
+    await put('r2', 'r1')
+    assert.deepEqual(await listed(), ['r1', 'r2'])
+    await put('r0')
+    assert.deepEqual(await listed(), ['r0', 'r1', 'r2'])
+    for (let pass = 0; pass < 2; pass++) {
+      now += 1_001
+      await store.dropRequestsBefore(now - 1_000)
+      await put(`pass${pass}`)
+      const old = pass === 0 ? ['r0', 'r1', 'r2'] : []
+      assert.deepEqual(await listed(), [...['pass0', 'pass1'].slice(0, pass + 1), ...old])
+      assert.deepEqual(await reader.accountsOfRequest('pass0', 9), ['a'])
+    }
+    await reader.close()
+  })
+
   it('and a folder that is there or can be made', async (t) => {
     const made = join(newFolder(), 'a', 'b', 'sluice.db')
     assert.equal(await add(await open(made), 'a'), 1)

@@ -6,11 +6,14 @@ import type { EntryQuery, JournalRow, KeyedCell, Page, RefusalLine } from '../..
 import type { Millis } from '../../units.ts'
 import { type OpenHolds, SYSTEM_ACCOUNT } from '../coalesce.ts'
 import type { Row } from './cache.ts'
+import { createListing, type Listing } from './listing.ts'
 import { sumOf } from './rows.ts'
 import { checkIdentity, generations, SETTINGS, SLOTS } from './schema.ts'
 
 /** In the order of the numbers in the file, which is the ledger's; a test holds the two together. */
 export const KINDS: readonly EntryKind[] = ['usage', 'charge', 'balance', 'decision', 'change']
+
+const REQUEST = 'request:'
 
 type Value = string | number | null
 type Values = readonly Value[]
@@ -56,7 +59,9 @@ export function openReading(path: string) {
   const refusals = prepare(
     'select account, request_id, subject, reason, at, count, answer from refusal where account = ?1 and (?2 is null or request_id = ?2) order by id desc limit ?3',
   )
+  const generationIds = prepare('select id from generation order by id desc')
   let requests = prepareRequests(db, prepare)
+  let listing: Listing | undefined
   let inBatch = false
 
   /**
@@ -79,17 +84,36 @@ export function openReading(path: string) {
     return (one(account, name)?.[0] as number | undefined) ?? 0
   }
 
+  /** A whole id is found by the index that there is; all requests of an account are not. */
+  function requestPage(id: number, prefix: string, after: string, limit: number): readonly unknown[] {
+    const wide = REQUEST.startsWith(prefix)
+    if (!wide && !prefix.startsWith(REQUEST)) return []
+    if (after > REQUEST && !after.startsWith(REQUEST)) return []
+    const afterId = after > REQUEST ? after.slice(REQUEST.length) : ''
+    if (wide) return listing === undefined ? [] : listing.page(id, afterId, limit)
+    const from = prefix.slice(REQUEST.length)
+    return requests.page.all(id, afterId, from, afterPrefix(from), limit)
+  }
+
   return {
-    db,
     snapshot,
     endSnapshot(): void {
       if (!inBatch) return
       inBatch = false
       commit.run()
     },
-    /** After generations have come and gone. */
+    /** Takes notice of generations that have come and gone. */
     refresh(): void {
+      const ids = generationIds.all() as unknown as [number][]
+      if (String(ids) === String(requests.generations)) return
       requests = prepareRequests(db, prepare)
+      listing = undefined
+    },
+    /** To be waited for before `cells` is asked for a prefix of all requests. */
+    async listRequests(prefix: string): Promise<void> {
+      if (!REQUEST.startsWith(prefix)) return
+      listing ??= createListing(db, requests.generations)
+      await listing.catchUp()
     },
     current: () => requests.current,
     lastRequest: () => one(requests.last)?.[0] as number | null,
@@ -150,9 +174,7 @@ export function openReading(path: string) {
       }
       const until = afterPrefix(prefix)
       found.push(...(cellPage.all(id, after, prefix, until, limit) as unknown as typeof found))
-      const range = requestRange(prefix, after)
-      if (range !== undefined)
-        found.push(...(requests.page.all(id, ...range, limit) as unknown as typeof found))
+      found.push(...(requestPage(id, prefix, after, limit) as typeof found))
       return found
         .sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
         .slice(0, limit)
@@ -196,6 +218,7 @@ const one = (statement: StatementSync, ...values: Value[]): Values | undefined =
   statement.get(...values) as Values | undefined
 
 interface RequestReads {
+  readonly generations: readonly number[]
   readonly current: number
   readonly one: StatementSync
   readonly open: StatementSync
@@ -214,6 +237,7 @@ function prepareRequests(db: DatabaseSync, prepare: (sql: string) => StatementSy
     ids.map((id) => sql(`request_${id}`, id)).join(' union all ')
   const current = ids[0] ?? 0
   return {
+    generations: ids,
     current,
     one: prepare(
       union(
@@ -246,19 +270,6 @@ const maskOf = (kinds: readonly EntryKind[] | undefined): number =>
 /** The least text that is greater than all that begin with this one, among texts that end in no U+10FFFF. */
 const LAST = '\u{10ffff}'
 const afterPrefix = (prefix: string): string => `${prefix}${LAST}`
-
-/** Where request ids lie for a prefix of keys and a key to begin after; undefined where there can be none. */
-function requestRange(
-  prefix: string,
-  after: string,
-): [after: string, from: string, until: string] | undefined {
-  const key = 'request:'
-  const wide = key.startsWith(prefix)
-  if (!wide && !prefix.startsWith(key)) return undefined
-  const from = wide ? '' : prefix.slice(key.length)
-  if (after.startsWith(key)) return [after.slice(key.length), from, `${from}${LAST}`]
-  return after < key ? ['', from, `${from}${LAST}`] : undefined
-}
 
 function altered(path: string, account: string, key: Key): SluiceError {
   return new SluiceError(

@@ -28,7 +28,9 @@ type Reads = Pick<
 export function readsOf(reading: () => Reading, path: string, clock: () => Millis): Reads {
   const read = async <T>(work: (reading: Reading) => T): Promise<T> => {
     try {
-      return work(reading())
+      const from = reading()
+      from.refresh()
+      return work(from)
     } catch (error) {
       throw unavailable(error, path)
     }
@@ -36,7 +38,15 @@ export function readsOf(reading: () => Reading, path: string, clock: () => Milli
   return {
     due: (limit) => read((from) => from.due(clock(), limit)),
     accounts: (page) => read((from) => from.accounts(page)),
-    cells: (account, prefix, page) => read((from) => from.cells(account, prefix, page)),
+    async cells(account, prefix, page) {
+      try {
+        reading().refresh()
+        await reading().listRequests(prefix)
+      } catch (error) {
+        throw unavailable(error, path)
+      }
+      return read((from) => from.cells(account, prefix, page))
+    },
     holds: (account, limit) => read((from) => from.openHolds(account, from.idOf(account), limit).requests),
     accountsOfRequest: (requestId, limit) => read((from) => from.accountsOfRequest(requestId, limit)),
     snapshot: (account, afterSeq) => read((from) => snapshotOf(from, account, afterSeq)),

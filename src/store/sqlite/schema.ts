@@ -18,7 +18,6 @@ export const SETTINGS = `
   pragma busy_timeout = 2000;
   pragma foreign_keys = off;
   pragma cache_size = -65536;
-  pragma temp_store = memory;
   pragma trusted_schema = off;
 `
 

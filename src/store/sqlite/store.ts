@@ -179,7 +179,7 @@ async function openAll(
   onDamage: (error: SluiceError) => void,
   watched: (writing: Promise<void>) => Promise<void>,
 ): Promise<Opened> {
-  const { path, maxCachedCells = 32_768, maxRefusals = 100_000, checkMs = 5_000, maxPages } = options
+  const { path, maxCachedCells = 65_536, maxRefusals = 100_000, checkMs = 5_000, maxPages } = options
   try {
     makeFolder(dirname(path))
   } catch (error) {
