@@ -72,8 +72,10 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
   const reader = openReader(journal, options, tell)
   return {
     entry(stored) {
-      const link = chain.read(stored)
-      if (link !== undefined) reader.read(link)
+      guarded(tell, `entry ${stored.seq}`, () => {
+        const link = chain.read(stored)
+        if (link !== undefined) reader.read(link)
+      })
     },
     request(cell) {
       guarded(tell, `the cell of request ${cell.id}`, () => compareRequest(journal, cell, tell))

@@ -88,7 +88,7 @@ function checkPrice(entry: Charge, use: UseTrace, prices: Prices, tell: Tell): v
     return
   }
   if (entry.stated === true) return
-  const card = prices.rateCard(entry.policy, use.feature)
+  const card = cardOf(prices, entry.policy, use.feature)
   if (card === undefined) {
     tell(
       'charge',
@@ -125,6 +125,15 @@ function checkPrice(entry: Charge, use: UseTrace, prices: Prices, tell: Tell): v
       `${unpriced.join(', ') || 'nothing'} is marked unpriced, and it is ${right.unpriced.join(', ') || 'nothing'}`,
       about(entry, whole),
     )
+}
+
+/** A policy whose text was damaged has no prices either. */
+function cardOf({ rateCard }: Prices, policy: number, feature: string): RateCard | undefined {
+  try {
+    return rateCard(policy, feature)
+  } catch {
+    return undefined
+  }
 }
 
 interface Repriced {
