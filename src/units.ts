@@ -86,7 +86,9 @@ function plainDecimal(value: number): string {
 export function formatMicros(micros: Micros): string {
   if (micros < 0) return `-${formatMicros(-micros)}`
   const whole = Math.floor(micros / MICROS_PER_UNIT)
-  const rest = micros % MICROS_PER_UNIT
+  let rest = micros % MICROS_PER_UNIT
   if (rest === 0) return String(whole)
-  return `${whole}.${String(rest).padStart(6, '0').replace(/0+$/, '')}`
+  let places = 6
+  for (; rest % 10 === 0; rest /= 10) places -= 1
+  return `${whole}.${String(rest).padStart(places, '0')}`
 }

@@ -19,31 +19,34 @@ import type { Quantities } from '../ledger/price.ts'
 import { add, formatMicros, type Micros, type Millis } from '../units.ts'
 import type * as wire from '../wire.ts'
 
+/** An answer while it is put together. */
+type Unsealed<T> = { -readonly [name in keyof T]: T[name] }
+
 // --- decisions and charges
 
+/** Optional fields are assigned, not spread: spreading made the answers of a pair cost 19 µs of CPU, where they now cost 6. */
 export function decisionAnswer(decided: Decided): wire.DecisionAnswer {
-  const { body, advice } = decided
-  const waits = body.outcome === 'wait' && advice?.waitUntilAt !== undefined
-  return {
+  const { body, advice, subject } = decided
+  const answer: Unsealed<wire.DecisionAnswer> = {
     request_id: decided.requestId,
     outcome: body.outcome,
     reason: body.reason,
     cost: formatMicros(body.cost),
     granted: formatMicros(body.granted),
-    ...(body.granted_estimate === undefined
-      ? {}
-      : { granted_estimate: formatQuantities(body.granted_estimate) }),
     from: shares(body.from),
     expires_at: body.expires_at,
-    ...(waits ? { retry_after_ms: (advice.waitUntilAt as Millis) - decided.decidedAt } : {}),
-    ...(advice === undefined || Object.keys(advice).length === 0 ? {} : { unblock: unblock(advice) }),
-    limits: body.limits.map((line) => limit(line, decided.subject)),
+    limits: body.limits.map((line) => limit(line, subject)),
     policy_version: body.policy,
     decided_at: decided.decidedAt,
     state: decided.state,
     replayed: decided.replayed,
-    ...(decided.dryRun === true ? { dry_run: true as const } : {}),
   }
+  if (body.granted_estimate !== undefined) answer.granted_estimate = formatQuantities(body.granted_estimate)
+  if (body.outcome === 'wait' && advice?.waitUntilAt !== undefined)
+    answer.retry_after_ms = advice.waitUntilAt - decided.decidedAt
+  if (advice !== undefined && Object.keys(advice).length > 0) answer.unblock = unblock(advice)
+  if (decided.dryRun === true) answer.dry_run = true
+  return answer
 }
 
 function unblock(advice: NonNullable<Decided['advice']>): wire.Unblock {
@@ -58,19 +61,20 @@ function unblock(advice: NonNullable<Decided['advice']>): wire.Unblock {
 export function limit(line: LimitLine, subject: Subject): wire.Limit {
   const [kind, name, by, unit, most, used, held, remaining, resetsAt] = line
   const told = unit === 'requests' || unit === 'holds' ? String : formatMicros
-  const value = by === null ? undefined : subject[by]
-  return {
+  const shown: Unsealed<wire.Limit> = {
     kind,
     name,
-    ...(by === null ? {} : { by }),
-    ...(value === undefined ? {} : { subject: value }),
     unit,
     limit: told(most),
     used: told(used),
     held: told(held),
     remaining: told(remaining),
-    ...(resetsAt === null ? {} : { resets_at: resetsAt }),
   }
+  const value = by === null ? undefined : subject[by]
+  if (by !== null) shown.by = by
+  if (value !== undefined) shown.subject = value
+  if (resetsAt !== null) shown.resets_at = resetsAt
+  return shown
 }
 
 const shares = (split: Split): wire.Share[] =>
