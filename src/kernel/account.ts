@@ -403,7 +403,11 @@ export function revokeGrant(
   return onAccount(cells, env, context, account, (draft) => {
     advance(draft)
     const known = draft.grantCell(id)
-    if (known === null) fail('grant_unknown', `account ${account} has no grant ${id}`, { path: '/grant' })
+    if (known === null)
+      fail('grant_unknown', `account ${account} has no grant ${id}`, {
+        path: '/grant',
+        remedy: 'list the account’s grants: their ids are there',
+      })
     if (known.revokedSeq !== undefined) return { result: grantNow(draft, known, true), keep: false }
     const live = draft.liveGrant(id)
     const seq = draft.change('revoke', { id, reason }, { previous: known.seq })

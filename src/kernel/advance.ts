@@ -91,7 +91,10 @@ function dueHolds(draft: Draft): RequestCell[] {
 function expireHold(draft: Draft, request: RequestCell): void {
   const at = request.expiresAt as Millis
   const hold = request.hold
-  if (hold === undefined) fail('format_newer', `request ${request.id} is open and has no hold`)
+  if (hold === undefined)
+    fail('format_newer', `request ${request.id} is open and has no hold`, {
+      remedy: 'run the version of Sluice that wrote it',
+    })
   draft.keep(request)
   request.exitBy = 'expiry'
   const charged = hold.onExpiry === 'charge'

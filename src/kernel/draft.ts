@@ -443,6 +443,17 @@ function noteLowBalance(draft: Draft): void {
   draft.account.lowSteps = steps
   // The first look at an account, or at a plan, tells where it stands; only what happens after is a crossing.
   if (before === UNKNOWN_STEPS) return
-  const threshold = thresholds[Math.max(steps, before) - 1] as Micros
-  draft.change('low_balance', { threshold, left, direction: steps > before ? 'below' : 'above' })
+  for (let step = before; step < steps; step++) tellCrossing(draft, thresholds[step], left, 'below')
+  for (let step = before; step > steps; step--) tellCrossing(draft, thresholds[step - 1], left, 'above')
+}
+
+/** Each threshold that is crossed has an entry of its own: whoever waits for one of them finds it. */
+function tellCrossing(
+  draft: Draft,
+  threshold: Micros | undefined,
+  left: Micros,
+  direction: 'below' | 'above',
+): void {
+  // A plan with fewer thresholds than the account had steps has nothing to tell of those.
+  if (threshold !== undefined) draft.change('low_balance', { threshold, left, direction })
 }

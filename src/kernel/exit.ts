@@ -228,6 +228,7 @@ function billOf(draft: Draft, request: RequestCell, op: UseOp): Bill {
   if (card === undefined)
     fail('feature_unknown', `policy ${request.policyVersion} has no feature ${request.feature}`, {
       path: '/feature',
+      remedy: 'give a cost in place of quantities',
     })
   const { costMicros, line, unpriced } = price(card, request.attributes, quantities)
   return { ...told, cost: costMicros, quantities, line, stated: false, unpriced }
@@ -314,7 +315,10 @@ export function refund(
     advance(draft)
     const known = draft.request(op.requestId)
     if (known === null)
-      fail('request_unknown', `account ${op.account} has no request ${op.requestId}`, { path: '/request_id' })
+      fail('request_unknown', `account ${op.account} has no request ${op.requestId}`, {
+        path: '/request_id',
+        remedy: 'name a request that was charged in this account',
+      })
     requireOwn(draft, known)
     const earlier = known.refunds.find(([id]) => id === op.refundId)
     if (earlier !== undefined) {
@@ -372,7 +376,10 @@ function refundAmount(draft: Draft, request: RequestCell, charge: Charge, op: Re
   }
   const card = draft.env.policy.at(request.policyVersion)?.features.get(request.feature)?.card
   if (card === undefined)
-    fail('feature_unknown', `policy ${request.policyVersion} has no feature ${request.feature}`)
+    fail('feature_unknown', `policy ${request.policyVersion} has no feature ${request.feature}`, {
+      path: '/usage',
+      remedy: 'give the amount to refund in place of usage',
+    })
   const cost = price(card, request.attributes, op.back.quantities).costMicros
   if (cost > charge.cost)
     fail('invalid', 'this usage would cost more than stands charged', {

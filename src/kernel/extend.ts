@@ -80,7 +80,10 @@ function next(draft: Draft, request: RequestCell, op: ExtendOp): Decided {
   const hold = present(request.hold, 'an open request has a hold')
   const feature = draft.env.policy.at(request.policyVersion)?.features.get(request.feature)
   if (feature === undefined)
-    fail('feature_unknown', `policy ${request.policyVersion} has no feature ${request.feature}`)
+    fail('feature_unknown', `policy ${request.policyVersion} has no feature ${request.feature}`, {
+      path: '/request_id',
+      remedy: 'settle it with a cost, or reserve anew',
+    })
 
   const priced =
     op.ask === undefined

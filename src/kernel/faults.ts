@@ -54,7 +54,11 @@ export class NeedSignal {
   }
 }
 
-export function fail(code: FaultCode, message: string, detail: Omit<Fault, 'code' | 'message'> = {}): never {
+export function fail(
+  code: FaultCode,
+  message: string,
+  detail: Omit<Fault, 'code' | 'message'> & { readonly remedy: string },
+): never {
   throw new FaultSignal({ code, message, ...detail })
 }
 

@@ -147,7 +147,11 @@ export function revokeKey(
     const system = systemCell(cells, context)
     const key: Key = `key:${id}`
     const known = cellAt<KeyCell>(cells, key)
-    if (known === null) fail('key_unknown', `there is no key ${id}`, { path: '/id' })
+    if (known === null)
+      fail('key_unknown', `there is no key ${id}`, {
+        path: '/id',
+        remedy: 'list the keys: their ids are there',
+      })
     if (known.revokedAt !== null) return { result: { ok: known }, writes: [], entries: [] }
     const at: Millis = Math.max(env.now, system.lastAt)
     const cell: KeyCell = { ...known, revokedAt: at }
