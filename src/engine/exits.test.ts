@@ -114,6 +114,7 @@ async function leave(source: (typeof SOURCES)[number], exit: Exit, meanwhile: st
   assert.equal(held.outcome, 'allow', held.reason)
   if (exit.used !== undefined)
     await on.extend('r', held.granted === '12' ? 2 : 1, { used: { units: exit.used } })
+  on.after(1)
   await MEANWHILE[meanwhile]?.(on, plan)
   await on.agree()
 
