@@ -1,5 +1,5 @@
 /** `sluice replay`: real traffic through the whole engine, on a SQLite file, on the trace's own time. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
@@ -154,7 +154,7 @@ async function run(file: string, options: Options): Promise<void> {
   const place = placeOf(options.store)
   const shown = progress()
   try {
-    const engine = await newEngine(place.store, timeline)
+    const engine = await engineToWrite(parseStore(place.store), timeline)
     try {
       await engine.publishPolicy(policyText, undefined)
       const begun = performance.now()
@@ -217,16 +217,14 @@ function progressText(tally: Tally, now: Millis, begun: number): string {
 }
 
 /** Replays need a store of their own: their clock is the trace's, and they publish a policy. */
-async function newEngine(store: string, timeline: Timeline): Promise<Engine> {
-  const engine = await engineToWrite(parseStore(store), timeline)
-  const { items } = await engine.accounts({ limit: 1 })
-  if (items.length === 0) return engine
-  await engine.close()
-  throw usage(`${store} has accounts already`, 'A replay begins empty: name a new file.')
-}
-
 function placeOf(store: string | undefined): { store: string; told: string; remove(): void } {
-  if (store !== undefined) return { store, told: store, remove: () => {} }
+  if (store !== undefined) {
+    const address = parseStore(store)
+    if (address.kind === 'sqlite' && existsSync(address.path)) {
+      throw usage(`${address.path} is there already`, 'A replay begins empty: name a new file.')
+    }
+    return { store, told: store, remove: () => {} }
+  }
   const folder = mkdtempSync(join(tmpdir(), 'sluice-replay-'))
   return {
     store: `sqlite:${join(folder, 'replay.db')}`,
