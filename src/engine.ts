@@ -337,7 +337,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       await accountCell(id)
       // Whoever was refused a moment ago asks why: the line must not still be waiting for the next flush.
       await refusals.flush()
-      return explain(store, id, intake.id(requestId, '/request_id'))
+      return explain(core, id, intake.id(requestId, '/request_id'))
     },
     async explainAnywhere(requestId) {
       const known = await store.accountsOfRequest(intake.id(requestId, '/request_id'), SCAN_PAGE)
@@ -347,7 +347,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
           remedy: 'ask with its account: older requests are found only there',
         })
       }
-      return Promise.all(known.map((account) => explain(store, account, requestId)))
+      return Promise.all(known.map((account) => explain(core, account, requestId)))
     },
 
     policy: (version) => system.policyView(core, version),

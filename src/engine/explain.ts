@@ -1,21 +1,26 @@
 /** The whole story of a request: its entries from the first decision to the last transfer, and what was refused before. */
 import { SluiceError } from '../errors.ts'
-import { type AccountCell, type RequestCell, requestKey } from '../kernel/cells.ts'
+import { type RequestCell, requestKey } from '../kernel/cells.ts'
 import { readEntry, readPrivate, type StoredEntry } from '../ledger/entries.ts'
 import { tellStory } from '../ledger/story.ts'
 import type { Store } from '../store.ts'
 import { formatMicros } from '../units.ts'
 import type { DecisionAnswer, Explanation } from '../wire.ts'
+import type { Core } from './core.ts'
 import { entryView } from './present.ts'
 
 const PAGE = 500
 /** The most transfers that one charge makes: every live grant, and its ending. */
 const MAX_TRANSFERS = 600
 
-export async function explain(store: Store, account: string, requestId: string): Promise<Explanation> {
-  const [cell] = await store.cells(account, requestKey(requestId), { limit: 1 })
-  const request =
-    cell !== undefined && cell.key === requestKey(requestId) ? (cell.cell as RequestCell) : undefined
+export async function explain(core: Core, account: string, requestId: string): Promise<Explanation> {
+  const { store } = core
+  const key = requestKey(requestId)
+  const request = await core.run(account, [key], (cells) => ({
+    result: { ok: (cells.get(key) ?? undefined) as RequestCell | undefined },
+    writes: [],
+    entries: [],
+  }))
   const entries =
     request === undefined ? await scan(store, account, requestId) : await walk(store, account, request)
   const refusals = await store.refusals(account, { requestId, limit: 20 })
@@ -91,5 +96,3 @@ export function accountUnknown(id: string): SluiceError {
     remedy: 'create it, or name a default_plan in the policy',
   })
 }
-
-export type { AccountCell }
