@@ -1,0 +1,156 @@
+/** What happens by itself as time passes: holds end, grants expire, come again and roll over, each at its instant. */
+import type { Millis } from '../units.ts'
+import { spanAt } from './calendar.ts'
+import {
+  amountOf,
+  type Books,
+  debtOf,
+  type GrantBook,
+  grantRoom,
+  least,
+  openRequests,
+  planOf,
+  type RecurrenceBook,
+  type RecurringGrantDocument,
+} from './naive-books.ts'
+import { chargeHold, emptyEnded, releaseHold } from './naive-exits.ts'
+import { micros } from './naive-prices.ts'
+
+/** Brings the books to an instant, event by event. */
+export function advance(books: Books, to: Millis): void {
+  for (let next = nextEvent(books, to); next !== undefined; next = nextEvent(books, to)) {
+    books.now = Math.max(books.now, next.at)
+    next.run()
+  }
+  books.now = Math.max(books.now, to)
+}
+
+function nextEvent(books: Books, to: Millis): { readonly at: Millis; run(): void } | undefined {
+  const events: { at: Millis; run(): void }[] = []
+  for (const request of openRequests(books)) {
+    const at = request.hold?.expiresAt as Millis
+    events.push({ at, run: () => closeHold(books, request) })
+  }
+  for (const grant of books.grants) {
+    if (grant.ended !== undefined || grant.expiresAt === null) continue
+    // What rolls over is the recurrence's business.
+    if (books.recurrences.some((one) => one.grant === grant)) continue
+    events.push({ at: grant.expiresAt, run: () => expire(books, grant) })
+  }
+  for (const recurrence of books.recurrences) {
+    const { nextAt } = recurrence
+    if (nextAt !== null) events.push({ at: nextAt, run: () => recur(books, recurrence) })
+  }
+  for (const grant of books.grants) {
+    if (grant.ended !== undefined || grant.startsAt <= books.now) continue
+    events.push({ at: grant.startsAt, run: () => void repay(books, grant) })
+  }
+  const due = events.filter(({ at }) => at <= to)
+  return due.sort((a, b) => a.at - b.at)[0]
+}
+
+function closeHold(books: Books, request: Parameters<typeof releaseHold>[1]): void {
+  const hold = request.hold
+  if (hold === undefined) return
+  if (hold.onExpiry === 'release') {
+    releaseHold(books, request)
+    request.state = 'expired_released'
+  } else {
+    // Where nothing was reported, the whole hold is taken for used.
+    const use = hold.used ?? { cost: amountOf(hold.parts), quantities: hold.quantities }
+    chargeHold(books, request, use)
+    request.state = 'expired_charged'
+  }
+}
+
+function expire(books: Books, grant: GrantBook): void {
+  grant.ended = 'expired'
+  emptyEnded(books)
+}
+
+/** A period ends: what is left rolls over up to a bound, the rest expires, and the next period begins. */
+function recur(books: Books, recurrence: RecurrenceBook): void {
+  const { grant, name } = recurrence
+  const at = grant.expiresAt as Millis
+  const written = planOf(books).grants?.find((one) => (one.name ?? one.kind) === name)
+  if (written?.every === undefined) {
+    books.recurrences = books.recurrences.filter((one) => one !== recurrence)
+    return grant.ended === undefined ? expire(books, grant) : undefined
+  }
+  const endAt = periodEnd(books, written, at)
+  const over = grant.ended === undefined ? least(grantRoom(books, grant), micros(written.rollover ?? 0)) : 0n
+  if (over > 0n) {
+    grant.moves.push({ why: 'rollover', amount: over })
+    const child = {
+      ...planGrant(written, over, at, endAt),
+      priority: grant.priority,
+      features: grant.features,
+    }
+    books.grants.push(child)
+    repay(books, child)
+  }
+  if (grant.ended === undefined) expire(books, grant)
+  recurrence.grant = issue(books, written, at)
+  recurrence.nextAt = endAt
+}
+
+const periodEnd = (books: Books, written: RecurringGrantDocument, at: Millis): Millis => {
+  const { every, anchor, week_start } = written
+  const window = {
+    per: every as string,
+    ...(anchor === undefined ? {} : { anchor }),
+    ...(week_start === undefined ? {} : { week_start }),
+  }
+  return spanAt(window, false, at, books.frame).endAt
+}
+
+function planGrant(
+  written: RecurringGrantDocument,
+  amount: bigint,
+  startsAt: Millis,
+  expiresAt: Millis | null,
+): GrantBook {
+  return {
+    id: undefined,
+    kind: written.kind,
+    amount,
+    priority: written.priority ?? 100,
+    startsAt,
+    expiresAt,
+    features: written.features,
+    subjects: undefined,
+    recurring: written.name ?? written.kind,
+    charged: [],
+    moves: [],
+  }
+}
+
+function issue(books: Books, written: RecurringGrantDocument, at: Millis): GrantBook {
+  const endAt = written.every === undefined ? null : periodEnd(books, written, at)
+  const grant = planGrant(written, micros(written.amount), at, endAt)
+  books.grants.push(grant)
+  repay(books, grant)
+  return grant
+}
+
+/** A grant without scope repays debt before anything else. Answers how much. */
+export function repay(books: Books, grant: GrantBook): bigint {
+  if (grant.features !== undefined || grant.subjects !== undefined) return 0n
+  const amount = least(debtOf(books), grantRoom(books, grant))
+  if (amount <= 0n) return 0n
+  grant.moves.push({ why: 'repaid', amount })
+  books.repaid += amount
+  return amount
+}
+
+/** The plan's grants that have no recurrence yet begin now. After a change of plan all of them do. */
+export function beginGrants(books: Books, changed: boolean): void {
+  if (changed) books.recurrences = []
+  const written = planOf(books).grants ?? []
+  for (const one of written) {
+    const name = one.name ?? one.kind
+    if (books.recurrences.some((recurrence) => recurrence.name === name)) continue
+    const grant = issue(books, one, books.now)
+    books.recurrences.push({ name, grant, nextAt: grant.expiresAt })
+  }
+}
