@@ -33,11 +33,12 @@ export function advance(draft: Draft): void {
 
 /**
  * From now on windows may follow other rules. What counted under a name may be forgotten by then, and one that opens under
- * the same name must not be taken for it: it starts no earlier than the terms. The first terms of an account have no past.
+ * the same name must not be taken for it: it starts after the instant of the change. (Within that one millisecond a window
+ * could be dropped and opened again unseen.) The first terms of an account have no past.
  */
 export function beginTerms(draft: Draft): void {
   const { account, policy, nowAt } = draft
-  account.terms = { policy: policy.version, sinceAt: account.terms === undefined ? 0 : nowAt }
+  account.terms = { policy: policy.version, sinceAt: account.terms === undefined ? 0 : nowAt + 1 }
 }
 
 interface Event {

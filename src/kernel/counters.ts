@@ -108,9 +108,7 @@ export function pruneCounters(
   for (const key in counters.windows) {
     const window = counters.windows[key] as WindowState
     const ended = window.endAt <= nowAt
-    // One that opened at this very instant stays till the next: it could not be told from another that opens now.
-    const idle = window.held === 0 && window.startAt < nowAt
-    const removed = !ended && idle && known !== undefined && !known.rules.has(key)
+    const removed = !ended && known !== undefined && !known.rules.has(key) && window.held === 0
     if (removed) {
       dropped ??= []
       dropped.push([key, window])
