@@ -425,6 +425,7 @@ test('whatever happens to an account, nothing disagrees', async () => {
         const on = await history(POLICY)
         await on.create(plan)
         for (const [count, act] of played.entries()) {
+          on.wait(1)
           try {
             await act(on, count)
           } catch (error) {
