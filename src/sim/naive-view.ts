@@ -202,7 +202,7 @@ function checkGrant(books: Books, told: wire.GrantView, grant: GrantBook): void 
 /** Until something is written, the ids of what time alone has brought may be given anew. */
 function learnIds(books: Books, shown: readonly wire.GrantView[]): void {
   for (const grant of books.grants) {
-    const isUsed = grant.charged.length > 0 || grantHeld(books, grant) > 0n
+    const isUsed = grant.charged.length > 0 || grant.ended === 'revoked' || grantHeld(books, grant) > 0n
     const told = shown.find((one) => one.id === grant.id)
     if (grant.recurring !== undefined && !isUsed && (told === undefined || !isSame(grant, told)))
       grant.id = undefined
