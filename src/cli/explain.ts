@@ -5,7 +5,7 @@ import type { DecisionAnswer, EntryView, Explanation } from '../wire.ts'
 import { entryTable, limitTable } from './account-looks.ts'
 import { usage } from './failure.ts'
 import type { Desk } from './http.ts'
-import { bold, facts, instantText, print, printJson } from './output.ts'
+import { bold, facts, instantText, print, printJson, wrapped } from './output.ts'
 import { PAGE } from './pages.ts'
 import { actsOnState, withDesk } from './target.ts'
 
@@ -110,7 +110,7 @@ export function explanationText(story: Explanation, withEntries: boolean): strin
       ['Held', story.held === '0' ? undefined : `${story.held} CU until ${instantText(story.expires_at)}`],
     ]),
   ]
-  if (story.story.length > 0) parts.push(story.story.join('\n'))
+  if (story.story.length > 0) parts.push(story.story.map((line) => wrapped(line)).join('\n'))
   for (const { at, count, answer } of story.refusals) parts.push(refusalText(at, count, answer))
   if (withEntries && story.entries.length > 0) parts.push(entryTable(story.entries))
   return parts.join('\n\n')
@@ -129,5 +129,5 @@ function refusalText(at: number, times: number, answer: DecisionAnswer): string 
   const helps = advice.length === 0 ? '' : ` It would pass after ${advice.join(' and ')}.`
   const retry = outcome === 'wait' && retryMs !== undefined ? `, ${(retryMs / 1000).toFixed(1)} s later` : ''
   const said = `${instantText(at)}  ${outcome}${retry}: ${reason}${like}. It asked for ${cost} CU.${helps}${smaller}`
-  return limits.length === 0 ? said : `${said}\n\n${limitTable(limits)}`
+  return [wrapped(said), ...(limits.length === 0 ? [] : [limitTable(limits)])].join('\n\n')
 }

@@ -55,7 +55,7 @@ Examples:
         ...(subject !== undefined && { subject }),
         ...(expires !== undefined && { expires_at: expires }),
       }
-      const made = await withDesk(self, 'write', (desk) => desk.createKey(request, OPERATOR))
+      const made = await withDesk(self, 'create', (desk) => desk.createKey(request, OPERATOR))
       if (json) return printJson(made)
       remark(`Key ${made.id} (${made.role}). This is its secret; it is not kept and not shown again:`)
       print(made.secret)

@@ -56,6 +56,22 @@ function pad(text: string, to: number, align: 'left' | 'right'): string {
 const colours = (): boolean => process.stdout.isTTY === true && process.env.NO_COLOR === undefined
 export const bold = (text: string): string => (colours() ? `\x1b[1m${text}\x1b[22m` : text)
 
+/** At a terminal, a long line as several, the later ones indented; elsewhere as it is, for whoever searches in it. */
+export function wrapped(line: string, columns = process.stdout.isTTY ? process.stdout.columns : 0): string {
+  if (columns < 40 || width(line) <= columns) return line
+  const margin = `${/^ */.exec(line)?.[0] ?? ''}    `
+  const lines: string[] = []
+  let current = ''
+  for (const word of line.split(/(?<=\S) /)) {
+    const longer = current === '' ? word : `${current} ${word}`
+    if (current !== '' && width(longer) > columns) {
+      lines.push(current)
+      current = margin + word
+    } else current = longer
+  }
+  return [...lines, current].join('\n')
+}
+
 /** `2026-07-24 15:04:05Z`: an instant as people read it, in UTC; a dash where there is none. */
 export function instantText(at: number | null | undefined): string {
   if (at === null || at === undefined) return '–'

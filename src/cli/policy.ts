@@ -130,7 +130,7 @@ function publish(): Command {
     .action(async (file: string, options: { ifVersion?: number; json?: true }, self: Command) => {
       const text = readPolicyFile(file)
       await compiled(file, text)
-      const view = await withDesk(self, 'write', (desk) =>
+      const view = await withDesk(self, 'create', (desk) =>
         desk.publishPolicy(text, options.ifVersion, OPERATOR),
       )
       if (options.json) return printJson(view)

@@ -162,10 +162,16 @@ describe('on a store without a server', () => {
     assert.ok(!story.stdout.includes('ada-lovelace'))
   })
 
-  test('a first key is made before the first start', async () => {
-    const secret = (await sluice(['key', 'make', 'ops', '--role', 'admin', ...at])).stdout.trim()
-    const server = await serve(at)
-    assert.equal((await sluice(['account', 'list', '--url', server.url], { SLUICE_KEY: secret })).code, 0)
+  test('the first key and the first policy are there before the first start', async () => {
+    const fresh = ['--store', `sqlite:${join(folder, 'fresh/sluice.db')}`]
+    const secret = (await sluice(['key', 'make', 'ops', '--role', 'admin', ...fresh])).stdout.trim()
+    assert.equal((await sluice(['policy', 'publish', EXAMPLE, ...fresh])).code, 0)
+    const server = await serve(fresh)
+    const env = { SLUICE_KEY: secret }
+    assert.equal(
+      (await sluice(['account', 'create', 'a', '--plan', 'plus', '--url', server.url], env)).code,
+      0,
+    )
     assert.equal(await server.stop('SIGINT'), 0)
   })
 

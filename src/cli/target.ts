@@ -36,8 +36,11 @@ export function actsOnState(command: Command): Command {
 /** The store that a command names, or the default one. */
 export const storeOf = (command: Command): string => command.opts<{ store?: string }>().store ?? DEFAULT_STORE
 
-/** Reading opens a store beside a server that is serving it; writing needs it for itself. */
-export type Access = 'read' | 'write'
+/**
+ * Reading opens a store beside a server that is serving it; writing needs it for itself. Only what comes before the first
+ * start may create one: elsewhere a mistyped path would leave an empty store behind.
+ */
+export type Access = 'read' | 'write' | 'create'
 
 /** Runs `work` on what the options name: a flag before the environment, a server before a store. */
 export async function withDesk<T>(
@@ -64,7 +67,7 @@ export async function withEngine<T>(
       'Name sqlite:PATH, or a running server with --url and --key.',
     )
   }
-  mustExist(address.path)
+  if (access !== 'create') mustExist(address.path)
   const engine = access === 'read' ? await engineToRead(address.path) : await engineToWrite(address)
   try {
     return await work(engine)
