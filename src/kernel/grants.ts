@@ -1,6 +1,6 @@
 /** Credits come in, run over, run out and are taken back. */
 import { assert } from '../assert.ts'
-import { owed, post } from '../ledger/books.ts'
+import { owed } from '../ledger/books.ts'
 import type { Grant } from '../ledger/grants.ts'
 import { DEFAULT_PRIORITY } from '../ledger/grants.ts'
 import type { Micros, Millis } from '../units.ts'
@@ -191,7 +191,10 @@ function periodsUpTo(draft: Draft, recurring: RecurringGrant, at: Millis): Milli
   return starts
 }
 
-/** Periods that nobody lived through: their grants came and went unused, and are booked in one sum. */
+/**
+ * Periods that nobody lived through, booked in one sum: their grants repaid what was owed, as far as they have no scope, and
+ * came and went unused beyond that.
+ */
 function summarise(
   draft: Draft,
   recurring: RecurringGrant,
@@ -203,13 +206,10 @@ function summarise(
   const detail = { name: recurring.name, periods, amount, from: fromAt, to: toAt }
   const seq = draft.change('recurrence', detail, { at: fromAt })
   assert(Number.isSafeInteger(amount), 'a summary stays in range')
-  if (amount === 0) return
-  post(draft.account.books, 'issued', 'expired', amount)
-  draft.append(
-    'balance',
-    { from: 'issued', to: 'expired', amount, reason: 'summary' },
-    { at: toAt, previous: seq },
-  )
+  const repaid = recurring.features === undefined ? Math.min(owed(draft.account.books), amount) : 0
+  const links = { at: toAt, previous: seq }
+  draft.transfer('issued', 'debt', repaid, 'summary', links)
+  draft.transfer('issued', 'expired', amount - repaid, 'summary', links)
 }
 
 /** A grant's end by itself: what rolls over becomes a child that lives one period, the rest expires. */

@@ -25,7 +25,10 @@ const WAYS: Readonly<Record<BalanceReason, readonly (readonly [from: Side, to: S
   revoked: [['grant', 'revoked']],
   rollover: [['grant', 'grant']],
   repaid: [['grant', 'debt']],
-  summary: [['issued', 'expired']],
+  summary: [
+    ['issued', 'expired'],
+    ['issued', 'debt'],
+  ],
 }
 
 /** Which sign an account's balance has at every entry: what was charged never falls below zero, debt never rises above. */
