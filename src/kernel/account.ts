@@ -19,6 +19,7 @@ import { inForce, standing } from './decide.ts'
 import {
   type Context,
   type Draft,
+  dropSpentGrants,
   emptyCounters,
   onAccount,
   type StepEnv,
@@ -166,6 +167,8 @@ export function sweepAccount(
 
 export function show(draft: Draft, subject: Subject): Shown {
   const { account, plan, nowAt } = draft
+  // What is shown is what a step would keep.
+  dropSpentGrants(account)
   const subjects = plan === undefined ? {} : subjectCells(draft, plan, subject)
   const limits =
     plan === undefined

@@ -420,7 +420,7 @@ export function copyRequest(cell: RequestCell): RequestCell {
 }
 
 /** Grants with nothing left and nothing held leave the cell; what they were stands in the ledger. */
-function dropSpentGrants(account: AccountCell): void {
+export function dropSpentGrants(account: AccountCell): void {
   if (account.grants.some((grant) => grant.remaining === 0 && grant.held === 0)) {
     account.grants = account.grants.filter((grant) => grant.remaining > 0 || grant.held > 0)
   }
