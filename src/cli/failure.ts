@@ -83,7 +83,8 @@ const SYSTEM_REMEDIES: Readonly<Record<string, string>> = {
 function systemWords(error: NodeJS.ErrnoException): string {
   const { code = '', path, syscall } = error
   const address = error as { address?: string; port?: number }
-  const where = path ?? (address.address === undefined ? syscall : `${address.address}:${address.port}`)
+  const where =
+    path ?? [address.address ?? syscall, address.port].filter((one) => one !== undefined).join(':')
   return `${where}: ${SYSTEM_REMEDIES[code] ?? error.message}`
 }
 

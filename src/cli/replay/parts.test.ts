@@ -86,6 +86,8 @@ describe('a trace', () => {
     test(`the row ${row} is refused with its line`, () =>
       assert.rejects(read(`t_seconds,client,input_tokens,output_tokens\n${row}\n`), says))
   }
+  test('a file that is not there is an error', () =>
+    assert.rejects(openTrace(join(folder, 'none.csv'), { startAt: START, limit: 1 }), { code: 'ENOENT' }))
   test('a damaged archive is an error, and not the end of the trace', async () => {
     const whole = gzipSync(`t_seconds,client,input_tokens,output_tokens\n${'1,a,1,1\n'.repeat(20_000)}`)
     await assert.rejects(read(whole.subarray(0, whole.length - 20)))

@@ -30,8 +30,9 @@ export interface TraceOptions extends Said {
 }
 
 export async function openTrace(path: string, options: TraceOptions): Promise<Trace> {
+  const gzip = isGzip(path)
   const file = createReadStream(path)
-  const input = isGzip(path) ? file.pipe(createGunzip()) : file
+  const input = gzip ? file.pipe(createGunzip()) : file
   const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })
   // A stream that fails ends the loop over its lines; the error itself has to be caught here.
   let failure: Error | undefined
