@@ -598,9 +598,9 @@ function fittingPart(
     if (costOf(line, scaled) - already > most) return false
     return room.every((state) => asksOf(state.guard as RateGuard, question, 0, scaled) <= state.room)
   }
-  // Prices grow with the share, so halving finds the largest millionth that fits.
+  // Prices grow with the share, so halving finds the largest that fits.
   let low = 0
-  let high = MICROS_PER_UNIT
+  let high = SHARES
   while (low < high) {
     const middle = Math.ceil((low + high) / 2)
     if (fits(middle)) low = middle
@@ -612,11 +612,14 @@ function fittingPart(
   return { cost, quantities: scaled }
 }
 
-/** Each quantity times `share` millionths, down to a whole unit where it was whole, else to a micro-unit. */
+/** Shares are this fine, so that a quantity of a million units is still cut to the micro-unit: no minimum is missed by rounding. */
+const SHARES = 1_000_000_000_000
+
+/** Each quantity times `share` of `SHARES`, down to a whole unit where it was whole, else to a micro-unit. */
 function scale(quantities: Quantities, share: number): Quantities {
   const scaled: Record<string, number> = {}
   for (const [name, value] of Object.entries(quantities)) {
-    const exact = mulDivFloor(value, share, MICROS_PER_UNIT)
+    const exact = mulDivFloor(value, share, SHARES)
     scaled[name] = value % MICROS_PER_UNIT === 0 ? exact - (exact % MICROS_PER_UNIT) : exact
   }
   return scaled
