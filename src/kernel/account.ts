@@ -366,7 +366,6 @@ export function grantCredits(
         }
         return { result: first, keep: false }
       }
-      requireRoomForGrant(draft)
       if (op.expiresAt !== null && op.expiresAt <= Math.max(draft.nowAt, op.startsAt ?? 0)) {
         fail('invalid', 'the grant would end before it can be used', {
           path: '/expires_at',
@@ -383,6 +382,7 @@ export function grantCredits(
         subjects: op.subjects,
         ...(op.priority === undefined ? {} : { priority: op.priority }),
       }
+      requireRoomForGrant(draft, terms)
       issueGrant(draft, terms, {
         from: 'issued',
         meaning: meaningHash(draft, draft.context.salt, op.meaning),

@@ -7,7 +7,7 @@ import type { Micros, Millis } from '../units.ts'
 import { CELL_FORMAT } from './cells.ts'
 import { type Draft, type EntryLinks, MAX_LIVE_GRANTS } from './draft.ts'
 import { fail } from './faults.ts'
-import type { RecurringGrant } from './plan.ts'
+import type { Plan, RecurringGrant } from './plan.ts'
 import { boundsAt } from './windows.ts'
 
 export interface GrantTerms {
@@ -80,13 +80,22 @@ export function issueGrant(
   return { seq, repaid }
 }
 
-/** Refuses a grant beyond the bound on live ones. */
-export function requireRoomForGrant(draft: Draft): void {
-  if (draft.account.grants.length < MAX_LIVE_GRANTS) return
-  fail('too_many', `account ${draft.account.id} has ${MAX_LIVE_GRANTS} live grants`, {
-    path: '/id',
-    remedy: 'revoke grants that are no longer needed, or issue fewer and larger ones',
-  })
+/** Of the 64 KB that a cell may have, what grants may take: 256 of an ordinary length, fewer with long ids and scopes. */
+const MAX_GRANTS_BYTES = 52 * 1024
+
+/** Refuses a grant beyond what the account's cell has room for. */
+export function requireRoomForGrant(draft: Draft, terms: GrantTerms): void {
+  const { id, grants } = draft.account
+  const remedy = 'revoke grants that are no longer needed, or issue fewer and larger ones'
+  if (grants.length >= MAX_LIVE_GRANTS)
+    fail('too_many', `account ${id} has ${MAX_LIVE_GRANTS} live grants`, { path: '/id', remedy })
+  // Ids, features and subjects are ASCII, so that characters are bytes.
+  const bytes = JSON.stringify([...grants, terms]).length
+  if (bytes > MAX_GRANTS_BYTES)
+    fail('too_many', `the live grants of account ${id} would take ${bytes} bytes`, {
+      path: '/id',
+      remedy: `${remedy}, with shorter lists of features and subjects`,
+    })
 }
 
 /** A grant without scope repays what the account owes before it pays for anything else. */
@@ -161,19 +170,26 @@ export function nextRecurrence(draft: Draft): { readonly key: string; readonly a
   return next
 }
 
-/** More periods than this were missed: all but the last two are booked as one. */
-const SUMMARY_AFTER_PERIODS = 40
+/** The most events that one step books one by one, and how many a period has: its grant comes, and it and what rolled over end. */
+const MAX_EVENTS = 100
+const EVENTS_A_PERIOD = 3
+
+/** Where more periods than this were missed, all but the last two are booked as one. */
+function summaryAfter(plan: Plan): number {
+  const recurring = plan.grants.filter(({ every }) => every !== undefined).length
+  return Math.max(2, Math.floor(MAX_EVENTS / (EVENTS_A_PERIOD * recurring)))
+}
 
 /** The period of a recurrence ends and the next begins; long gaps are booked as one summary. */
 export function recur(draft: Draft, key: string, at: Millis): void {
   const { account, plan } = draft
   const recurring = plan?.grants.find((grant) => recurrenceKey(plan.name, grant) === key)
-  if (recurring?.every === undefined) {
+  if (plan === undefined || recurring?.every === undefined) {
     delete account.recurrences[key]
     return
   }
   const missed = periodsUpTo(draft, recurring, at)
-  if (missed.length <= SUMMARY_AFTER_PERIODS) return issueRecurring(draft, key, recurring, at)
+  if (missed.length <= summaryAfter(plan)) return issueRecurring(draft, key, recurring, at)
   const resumeAt = missed.at(-2) as Millis
   summarise(draft, recurring, at, resumeAt, missed.length - 2)
   // The last two periods come in their turn, after what else is due before them.
