@@ -1,7 +1,7 @@
 /** What the README promises is run: its start command's target, the calls that are printed, its own calls, its links. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { ROOT, type Server, serve, sluice, temporary } from './process.ts'
@@ -116,4 +116,24 @@ describe('the start command', () => {
     const audited = await sluice(['audit', ...demo.slice(1)])
     assert.deepEqual([audited.code, audited.stderr], [0, ''], audited.stdout)
   })
+})
+
+test('the demonstration replays, audits and explains, and leaves nothing behind', () => {
+  const { folder, remove } = temporary()
+  const env = { ...process.env, TMPDIR: folder, NO_COLOR: '1' }
+  const told = execFileSync(process.execPath, ['examples/demo.ts'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    env,
+    timeout: 60_000,
+  })
+  assert.match(told, /^allow +granted +[\d,]+ /m)
+  assert.match(told, /^Nothing disagrees: /m)
+  assert.match(told, /Held: [\d.]+ CU from the allowance included and [\d.]+ CU from grant plan:1/)
+  assert.match(told, /State +refused\n\n.*deny: allowance_spent/)
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.startsWith('sluice-')),
+    [],
+  )
+  remove()
 })

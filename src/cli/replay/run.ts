@@ -51,7 +51,7 @@ export async function replay(options: Replay): Promise<Tally> {
   const { engine, timeline, rows, estimators } = options
   const tally = createTally()
   const agenda = createAgenda()
-  const known = new Set<string>()
+  const openAccount = accountOpener(engine, options.credits)
 
   const arrival = async (): Promise<Happening | undefined> => {
     const { value: row, done } = await rows.next()
@@ -94,7 +94,7 @@ export async function replay(options: Replay): Promise<Tally> {
     tally.operations += 1
     options.onProgress?.(tally, timeline.now())
     const pointer = { account: owner.account, request }
-    if (answer.outcome === 'wait' && !again && honours(answer)) {
+    if (answer.outcome === 'wait' && !again && honours(tally.waits, answer, options.patienceMs)) {
       const at = answer.decided_at + (answer.retry_after_ms ?? 0)
       return agenda.add(happening(row, 'retry', at, () => ask(row, owner, true)))
     }
@@ -103,16 +103,6 @@ export async function replay(options: Replay): Promise<Tally> {
     if (again) tally.waits.admitted += 1
     const endsAt = answer.decided_at + runMs(row, options.runs)
     agenda.add(happening(row, 'settle', endsAt, () => settle(row, pointer, answer)))
-  }
-
-  function honours({ retry_after_ms: waitMs }: DecisionAnswer): boolean {
-    const { waits } = tally
-    waits.told += 1
-    if (waitMs === undefined) return false
-    waits.lengths.push(waitMs)
-    if (waitMs > options.patienceMs) return false
-    waits.honoured += 1
-    return true
   }
 
   async function settle(row: TraceRow, pointer: Pointer, reserved: DecisionAnswer): Promise<void> {
@@ -128,10 +118,30 @@ export async function replay(options: Replay): Promise<Tally> {
     options.onProgress?.(tally, timeline.now())
   }
 
-  async function openAccount({ account, plan }: Owner): Promise<void> {
+  await timeline.run(agenda, arrival)
+  return tally
+}
+
+/** Whether a wait is waited for: where it is told how long, and that is not too long. */
+function honours(
+  waits: Tally['waits'],
+  { retry_after_ms: waitMs }: DecisionAnswer,
+  patienceMs: Millis,
+): boolean {
+  waits.told += 1
+  if (waitMs === undefined) return false
+  waits.lengths.push(waitMs)
+  if (waitMs > patienceMs) return false
+  waits.honoured += 1
+  return true
+}
+
+/** Makes each account before its first request, with the credits that it has bought. */
+function accountOpener(engine: Engine, credits: string | undefined) {
+  const known = new Set<string>()
+  return async ({ account, plan }: Owner): Promise<void> => {
     if (known.has(account)) return
     known.add(account)
-    const { credits } = options
     const created = engine.createAccount({ id: account, plan: plan.name })
     const bought =
       credits === undefined
@@ -139,9 +149,6 @@ export async function replay(options: Replay): Promise<Tally> {
         : engine.grant(account, { id: 'bought', kind: 'purchased', amount: credits })
     await Promise.all([created, bought])
   }
-
-  await timeline.run(agenda, arrival)
-  return tally
 }
 
 /** What is estimated is what takes long: prompts are read fast, output is written token by token. */
