@@ -1,18 +1,19 @@
 /** `audit` over a store, online: one account after the other, each read up to one moment and held against its cells there. */
-import { type AccountCell, type PolicyCell, SYSTEM, type SystemCell } from '../kernel/cells.ts'
-import { emptyCounters } from '../kernel/draft.ts'
 import {
-  type AccountAudit,
-  auditAccount,
-  type Finding,
-  type LiveAccount,
-  type LiveRequest,
-} from '../ledger/audit.ts'
-import { emptyBooks } from '../ledger/books.ts'
-import type { ChainHead } from '../ledger/entries.ts'
+  type AccountCell,
+  type Cell,
+  type KeyCell,
+  type PolicyCell,
+  type RequestCell,
+  SYSTEM,
+  type SystemCell,
+} from '../kernel/cells.ts'
+import { auditSystem, type SystemAudit } from '../ledger/audit/system.ts'
+import { type AccountAudit, auditAccount, type Finding } from '../ledger/audit.ts'
+import type { ChainHead, StoredEntry } from '../ledger/entries.ts'
 import type { RateCard } from '../ledger/price.ts'
 import { compilePolicy } from '../policy/compile.ts'
-import type { Store } from '../store.ts'
+import type { AccountSnapshot, Store } from '../store.ts'
 import { formatMicros, type Millis } from '../units.ts'
 import type { AuditOptions, AuditReport, Disagreement } from './contract.ts'
 import { sha256 } from './core.ts'
@@ -36,8 +37,10 @@ export async function auditStore(
   const rateCard = rateCards(await policiesOf(store))
   for await (const account of accountsOf(store, options.accounts)) {
     const head = options.heads?.[account]
-    const audit = auditAccount(account, { sha256, rateCard, horizonMs, head, found })
-    await auditOne(store, account, audit)
+    const audit =
+      account === SYSTEM
+        ? await auditAll(store, auditSystem({ sha256, head, found }))
+        : await auditOne(store, account, auditAccount(account, { sha256, rateCard, horizonMs, head, found }))
     accounts += 1
     entries += audit.entries
     heads[account] = audit.head
@@ -55,7 +58,34 @@ export async function auditStore(
   return { accounts, entries, disagreements, heads }
 }
 
-async function auditOne(store: Store, account: string, audit: AccountAudit): Promise<void> {
+async function auditOne(store: Store, account: string, audit: AccountAudit): Promise<AccountAudit> {
+  const whole = await readWhole(store, account, audit)
+  if (whole.account === null) throw accountUnknown(account)
+  // Cells that changed after the snapshot are newer than the entries that were read, and the audit passes over them.
+  for await (const cell of cellsOf(store, account, 'request:')) audit.request(cell as RequestCell)
+  audit.finish({
+    account: whole.account as AccountCell,
+    subjects: whole.subjects,
+    holds: whole.holds,
+    grants: whole.grants,
+  })
+  return audit
+}
+
+async function auditAll(store: Store, audit: SystemAudit): Promise<SystemAudit> {
+  const whole = await readWhole(store, SYSTEM, audit)
+  for await (const cell of cellsOf(store, SYSTEM, 'policy:')) audit.policy(cell as PolicyCell)
+  for await (const cell of cellsOf(store, SYSTEM, 'key:')) audit.key(cell as KeyCell)
+  if (whole.account !== null) audit.finish(whole.account as SystemCell)
+  return audit
+}
+
+/** Feeds all entries up to one moment, and answers the cells as they stood then. */
+async function readWhole(
+  store: Store,
+  account: string,
+  audit: { entry(stored: StoredEntry): void },
+): Promise<AccountSnapshot> {
   let last = 0
   for (;;) {
     const page = await store.entries(account, { from: last + 1, limit: PAGE })
@@ -65,46 +95,18 @@ async function auditOne(store: Store, account: string, audit: AccountAudit): Pro
   }
   const whole = await store.snapshot(account, last)
   for (const stored of whole.entries) audit.entry(stored)
-  if (whole.account === null) {
-    if (account === SYSTEM) return
-    throw accountUnknown(account)
-  }
-  if (account === SYSTEM)
-    return audit.finish({ account: plain(whole.account as SystemCell), subjects: [], holds: [] })
-  // Cells that changed after the snapshot are newer than the entries that were read, and the audit passes over them.
+  return whole
+}
+
+async function* cellsOf(store: Store, account: string, prefix: string): AsyncGenerator<Cell> {
   for (let after: string | undefined; ; ) {
-    const page = await store.cells(account, 'request:', {
+    const page = await store.cells(account, prefix, {
       limit: PAGE,
       ...(after === undefined ? {} : { after }),
     })
-    for (const { cell } of page) audit.request(cell as LiveRequest)
-    if (page.length < PAGE) break
+    for (const { cell } of page) yield cell
+    if (page.length < PAGE) return
     after = page.at(-1)?.key
-  }
-  audit.finish({
-    account: whole.account as AccountCell,
-    subjects: whole.subjects,
-    holds: whole.holds,
-    grants: whole.grants,
-  })
-}
-
-/** `@system` has a chain and nothing to count. */
-function plain(cell: SystemCell): LiveAccount {
-  return {
-    id: cell.id,
-    plan: '',
-    status: '',
-    zone: '',
-    lastAt: cell.lastAt,
-    head: cell.head,
-    counters: emptyCounters(),
-    grants: [],
-    books: emptyBooks(),
-    subjectCounts: {},
-    overrides: {},
-    openHolds: 0,
-    dueAt: null,
   }
 }
 
@@ -121,15 +123,11 @@ async function* accountsOf(store: Store, chosen: readonly string[] | undefined):
 
 async function policiesOf(store: Store): Promise<ReadonlyMap<number, string>> {
   const texts = new Map<number, string>()
-  for (let after: string | undefined; ; ) {
-    const page = await store.cells(SYSTEM, 'policy:', {
-      limit: PAGE,
-      ...(after === undefined ? {} : { after }),
-    })
-    for (const { cell } of page) texts.set((cell as PolicyCell).version, (cell as PolicyCell).text)
-    if (page.length < PAGE) return texts
-    after = page.at(-1)?.key
+  for await (const cell of cellsOf(store, SYSTEM, 'policy:')) {
+    const { version, text } = cell as PolicyCell
+    texts.set(version, text)
   }
+  return texts
 }
 
 /** Versions are compiled as charges name them. */

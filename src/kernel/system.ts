@@ -1,5 +1,6 @@
 /** The pseudo-account `@system`: policy versions and keys, with a chain of their own. */
 import { type ChangeName, chainHash, ENTRY_FORMAT, emptyHead, type StoredEntry } from '../ledger/entries.ts'
+import type { Subject } from '../ledger/grants.ts'
 import type { Millis } from '../units.ts'
 import {
   CELL_FORMAT,
@@ -18,6 +19,8 @@ type Change = {
   readonly what: ChangeName
   readonly detail: Readonly<Record<string, unknown>>
   readonly cell: readonly [Key, Cell]
+  /** Whom it names; erasable, as everywhere. */
+  readonly subject?: Subject | undefined
 }
 
 function cellAt<C>(cells: Cells, key: Key): C | null {
@@ -48,17 +51,20 @@ function commit<T>(
 ): StepOutcome<Reply<T>> {
   const seq = system.head.seq + 1
   const at = Math.max(env.now, system.lastAt)
+  const person =
+    change.subject === undefined ? null : JSON.stringify({ salt: context.salt, subject: change.subject })
   const body = JSON.stringify({
     v: ENTRY_FORMAT,
     seq,
     kind: 'change',
     at,
     actor: context.actor,
+    private: person === null ? undefined : context.sha256(person),
     what: change.what,
     detail: change.detail,
   })
   const hash = chainHash(system.head.hash, body, context.sha256)
-  const entry: StoredEntry = { seq, kind: 'change', body, private: null, hash }
+  const entry: StoredEntry = { seq, kind: 'change', body, private: person, hash }
   const account: SystemCell = { ...system, lastAt: at, head: { seq, hash } }
   return {
     result: { ok: result(seq) },
@@ -133,7 +139,8 @@ export function createKey(
       revokedAt: null,
     }
     const detail = { id: made.id, role: made.role, account: made.account, expires_at: made.expiresAt }
-    return commit(system, env, context, { what: 'key_created', detail, cell: [key, cell] }, () => cell)
+    const change: Change = { what: 'key_created', detail, cell: [key, cell], subject: made.subject }
+    return commit(system, env, context, change, () => cell)
   })
 }
 

@@ -1,6 +1,13 @@
 /** The audit of `@system`: the chain of policy versions and keys, and the cells they live in. */
 import type { Millis } from '../../units.ts'
-import { type ChainHead, type ChangeEntry, emptyHead, type StoredEntry } from '../entries.ts'
+import {
+  type ChainHead,
+  type ChangeEntry,
+  emptyHead,
+  type PrivatePart,
+  type StoredEntry,
+} from '../entries.ts'
+import type { Subject } from '../grants.ts'
 import { type ChainOptions, openChain } from './chain.ts'
 import { type Finding, guarded, type Tell, teller } from './findings.ts'
 import { emptyJournal } from './journal.ts'
@@ -13,6 +20,7 @@ export interface LiveKey {
   readonly id: string
   readonly role: string
   readonly account?: string
+  readonly subject?: Subject
   readonly expiresAt: Millis | null
   readonly revokedAt: Millis | null
 }
@@ -35,6 +43,8 @@ interface KeyTrace {
   readonly role: unknown
   readonly account: unknown
   readonly expiresAt: unknown
+  /** Null where the entry's private part was erased: then it cannot be compared. */
+  readonly subject: Subject | undefined | null
   revoked: boolean
 }
 
@@ -49,7 +59,8 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
   const keys = new Map<string, KeyTrace>()
   const seen = new Set<number | string>()
 
-  function read({ seq, what, detail }: ChangeEntry): void {
+  function read(entry: ChangeEntry, person: PrivatePart | null): void {
+    const { seq, what, detail } = entry
     if (what === 'policy') {
       const version = detail.version as number
       if (version !== policies.size + 1)
@@ -63,6 +74,7 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
         role: detail.role,
         account: detail.account,
         expiresAt: detail.expires_at,
+        subject: entry.private === undefined ? undefined : (person?.subject ?? null),
         revoked: false,
       })
     if (what === 'key_revoked') {
@@ -75,7 +87,7 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
   return {
     entry(stored) {
       const link = chain.read(stored)
-      if (link?.entry.kind === 'change') read(link.entry)
+      if (link?.entry.kind === 'change') read(link.entry, link.person)
     },
     policy(cell) {
       guarded(tell, `the cell of policy version ${cell.version}`, () => {
@@ -140,6 +152,8 @@ function compareKey(cell: LiveKey, trace: KeyTrace | undefined, tell: Tell): voi
   if (cell.role !== trace.role) differ('the role', cell.role, trace.role)
   if (cell.account !== trace.account) differ('the account', cell.account, trace.account)
   if (cell.expiresAt !== trace.expiresAt) differ('the end', cell.expiresAt, trace.expiresAt)
+  if (trace.subject !== null && subjectText(cell.subject) !== subjectText(trace.subject))
+    differ('the subject', subjectText(cell.subject), subjectText(trace.subject))
   if ((cell.revokedAt !== null) !== trace.revoked)
     tell(
       'account',
@@ -148,4 +162,10 @@ function compareKey(cell: LiveKey, trace: KeyTrace | undefined, tell: Tell): voi
         seq,
       },
     )
+}
+
+function subjectText(subject: Subject | undefined): string | undefined {
+  if (subject === undefined) return undefined
+  const parts = Object.keys(subject).map((dimension) => `${dimension}=${subject[dimension]}`)
+  return parts.sort().join(', ')
 }
