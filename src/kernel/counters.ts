@@ -2,13 +2,15 @@
 import { assert } from '../assert.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import type { Counters, WindowRef, WindowState } from './cells.ts'
-import { ABSORB, type Guard, OVERAGE, type Plan, type WindowRule } from './plan.ts'
+import { ABSORB, type Guard, OVERAGE, type Plan, type RecurringGrant, type WindowRule } from './plan.ts'
 import { type Frame, windowAt } from './windows.ts'
 
 /** What a plan keeps state for, looked up by name. */
 export interface PlanNames {
   readonly rules: ReadonlyMap<string, WindowRule>
   readonly guards: ReadonlyMap<string, Guard>
+  /** Recurring grants under the key of their state, `<plan>/<grant>`. */
+  readonly recurring: ReadonlyMap<string, RecurringGrant>
   /** Dimensions that some guard, allowance or bound counts by. */
   readonly dimensions: readonly string[]
 }
@@ -32,7 +34,8 @@ export function namesOf(plan: Plan): PlanNames {
     if (source.by !== undefined) dimensions.add(source.by)
   }
   if (plan.shortfall !== undefined) rules.set(ABSORB, plan.shortfall.rule)
-  const made = { rules, guards, dimensions: [...dimensions] }
+  const recurring = new Map(plan.grants.map((grant) => [`${plan.name}/${grant.name}`, grant]))
+  const made = { rules, guards, recurring, dimensions: [...dimensions] }
   names.set(plan, made)
   return made
 }

@@ -62,8 +62,9 @@ export interface Verdict {
 }
 
 /** What a guard would count, and the rate's state after it. */
-export interface GuardTake extends GuardHold {
-  readonly next?: RateState
+export interface GuardTake {
+  readonly hold: GuardHold
+  readonly next: RateState | undefined
 }
 
 /** One guard as it stands before the decision. */
@@ -462,23 +463,26 @@ function takeGuard(
   takes: GuardTake[],
 ): LimitLine {
   const { guard } = state
-  const base = guard.by === undefined ? { name: guard.name } : { name: guard.name, by: guard.by }
   if (guard.kind === 'rate') {
     const amount = state.asks === 0 ? 0 : asksOf(guard, question, granted, quantities)
     if (amount === 0) return guardLine(state, 0, state.used, state.room, state.resetsAt)
     const next = rateTake(guard, state.rate, amount, question.nowAt)
     const after = rateView(guard, next, question.nowAt)
-    takes.push({ kind: 'rate', ...base, amount, at: question.nowAt, next })
+    takes.push({ hold: holdOf(guard, amount, question.nowAt), next })
     return guardLine(state, amount, after.used, after.available, after.resetsAt)
   }
   if (guard.kind === 'concurrency') {
     if (state.asks === 0) return guardLine(state, 0, 0, state.room, null)
-    takes.push({ kind: 'concurrency', ...base, amount: 1, at: question.nowAt })
+    takes.push({ hold: holdOf(guard, 1, question.nowAt), next: undefined })
     return guardLine(state, 1, 0, state.room - 1, null)
   }
   if (granted > 0)
-    takes.push({ kind: 'budget', ...base, amount: granted, at: (state.window as WindowState).startAt })
+    takes.push({ hold: holdOf(guard, granted, (state.window as WindowState).startAt), next: undefined })
   return guardLine(state, granted, state.used, Math.max(0, state.room - granted), state.resetsAt)
+}
+
+function holdOf({ kind, name, by }: Guard, amount: number, at: Millis): GuardHold {
+  return by === undefined ? { kind, name, amount, at } : { kind, name, by, amount, at }
 }
 
 function guardLine(

@@ -36,6 +36,7 @@ import {
   type StepOutcome,
 } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
+import { missingSubjects } from './hold.ts'
 import { meaningHash, requireOwn, requireSameMeaning } from './meaning.ts'
 import { featureOf } from './pricing.ts'
 import { newRequest } from './reserve.ts'
@@ -59,6 +60,8 @@ export interface UseOp {
 
 /** Settle and record: the truth is charged, once. */
 export function use(cells: Cells, env: StepEnv, context: Context, op: UseOp): StepOutcome<Reply<Charged>> {
+  const missing = missingSubjects(cells, env, op.requestId)
+  if (missing.length > 0) return { need: missing }
   return onAccount(
     cells,
     env,
@@ -270,6 +273,8 @@ export function release(
   context: Context,
   op: ReleaseOp,
 ): StepOutcome<Reply<Released>> {
+  const missing = missingSubjects(cells, env, op.requestId)
+  if (missing.length > 0) return { need: missing }
   return onAccount(cells, env, context, op.account, (draft) => {
     advance(draft)
     const known = draft.request(op.requestId)

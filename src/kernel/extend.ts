@@ -12,7 +12,7 @@ import { splitOf } from './charge.ts'
 import { decide, standing, type Verdict } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
-import { type Asked, growHold, moveEnd, questionOf } from './hold.ts'
+import { type Asked, growHold, missingSubjects, moveEnd, questionOf } from './hold.ts'
 import { meaningHash, requireOwn, requireSameMeaning } from './meaning.ts'
 import { type Ask, type Priced, priceAsk } from './pricing.ts'
 import type { Reason } from './reasons.ts'
@@ -37,6 +37,8 @@ export function extend(
   context: Context,
   op: ExtendOp,
 ): StepOutcome<Reply<Decided>> {
+  const missing = missingSubjects(cells, env, op.requestId)
+  if (missing.length > 0) return { need: missing }
   return onAccount(cells, env, context, op.account, (draft) => {
     advance(draft)
     const known = draft.request(op.requestId)

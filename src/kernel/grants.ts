@@ -5,6 +5,7 @@ import type { Grant } from '../ledger/grants.ts'
 import { DEFAULT_PRIORITY } from '../ledger/grants.ts'
 import type { Micros, Millis } from '../units.ts'
 import { CELL_FORMAT } from './cells.ts'
+import { namesOf } from './counters.ts'
 import { type Draft, type EntryLinks, MAX_LIVE_GRANTS } from './draft.ts'
 import { fail } from './faults.ts'
 import type { Plan, RecurringGrant } from './plan.ts'
@@ -118,19 +119,11 @@ export function endGrant(draft: Draft, grant: Grant, how: 'expired' | 'revoked',
 export function startRecurrences(draft: Draft, at: Millis): void {
   const { account, plan } = draft
   if (plan === undefined) return
-  for (const name of Object.keys(account.recurrences)) {
-    const [planName] = name.split('/', 1)
-    if (planName !== plan.name || !plan.grants.some((grant) => recurrenceKey(plan.name, grant) === name)) {
-      delete account.recurrences[name]
-    }
-  }
-  for (const grant of plan.grants) {
-    const key = recurrenceKey(plan.name, grant)
+  const { recurring } = namesOf(plan)
+  for (const key in account.recurrences) if (!recurring.has(key)) delete account.recurrences[key]
+  for (const [key, grant] of recurring)
     if (account.recurrences[key] === undefined) issueRecurring(draft, key, grant, at)
-  }
 }
-
-const recurrenceKey = (plan: string, grant: RecurringGrant): string => `${plan}/${grant.name}`
 
 /** Issues the grant of the period that an instant lies in. */
 function issueRecurring(draft: Draft, key: string, recurring: RecurringGrant, at: Millis): void {
@@ -163,7 +156,9 @@ function nextGrantId(draft: Draft): string {
 /** The recurrence whose next grant is due first, if one is by now. */
 export function nextRecurrence(draft: Draft): { readonly key: string; readonly at: Millis } | undefined {
   let next: { key: string; at: Millis } | undefined
-  for (const [key, { nextAt }] of Object.entries(draft.account.recurrences)) {
+  const { recurrences } = draft.account
+  for (const key in recurrences) {
+    const nextAt = recurrences[key]?.nextAt ?? null
     if (nextAt === null || nextAt > draft.nowAt) continue
     if (next === undefined || nextAt < next.at) next = { key, at: nextAt }
   }
@@ -183,7 +178,7 @@ function summaryAfter(plan: Plan): number {
 /** The period of a recurrence ends and the next begins; long gaps are booked as one summary. */
 export function recur(draft: Draft, key: string, at: Millis): void {
   const { account, plan } = draft
-  const recurring = plan?.grants.find((grant) => recurrenceKey(plan.name, grant) === key)
+  const recurring = plan === undefined ? undefined : namesOf(plan).recurring.get(key)
   if (plan === undefined || recurring?.every === undefined) {
     delete account.recurrences[key]
     return
@@ -233,7 +228,7 @@ export function expireGrant(draft: Draft, grant: Grant, at: Millis): void {
   const { account, plan } = draft
   const links = { at }
   const key = Object.keys(account.recurrences).find((name) => account.recurrences[name]?.grantId === grant.id)
-  const recurring = plan?.grants.find((other) => key !== undefined && recurrenceKey(plan.name, other) === key)
+  const recurring = plan === undefined || key === undefined ? undefined : namesOf(plan).recurring.get(key)
   const rolled = Math.min(grant.remaining - grant.held, recurring?.rollover ?? 0)
   if (recurring?.every !== undefined && rolled > 0) {
     const expiresAt = boundsAt(recurring.every, at, account).endAt

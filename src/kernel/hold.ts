@@ -3,10 +3,22 @@ import { assert, present } from '../assert.ts'
 import type { Subject } from '../ledger/grants.ts'
 import type { Quantities, RateLine } from '../ledger/price.ts'
 import { add, type Micros, type Millis } from '../units.ts'
-import type { GuardHold, Hold, Part, RequestCell, SubjectCell, WindowRef } from './cells.ts'
+import {
+  type AccountCell,
+  type Cells,
+  type GuardHold,
+  type Hold,
+  type Key,
+  type Part,
+  type RequestCell,
+  requestKey,
+  type SubjectCell,
+  subjectKey,
+  type WindowRef,
+} from './cells.ts'
 import { addHoldEnd, addToWindow, namesOf, removeHoldEnd } from './counters.ts'
 import type { GuardTake, Question, Verdict } from './decide.ts'
-import type { Draft } from './draft.ts'
+import type { Draft, StepEnv } from './draft.ts'
 import { fail } from './faults.ts'
 import type { AllowanceSource, Guard, Plan, WindowRule } from './plan.ts'
 
@@ -63,6 +75,24 @@ export function subjectCells(draft: Draft, plan: Plan, subject: Subject): Record
     if (value !== undefined) cells[dimension] = draft.subject(dimension, value)
   }
   return cells
+}
+
+/**
+ * The subject's cells that closing or growing a request's hold will ask for and that have not been fetched: named all at
+ * once, and before anything is worked out, because a caller seldom names the subject of a request again.
+ */
+export function missingSubjects(cells: Cells, env: StepEnv, requestId: string): Key[] {
+  const account = cells.get('account') as AccountCell | null | undefined
+  const request = cells.get(requestKey(requestId)) as RequestCell | null | undefined
+  const plan = account ? env.policy.active.plans.get(account.plan) : undefined
+  const missing: Key[] = []
+  if (request?.state !== 'open' || plan === undefined) return missing
+  for (const dimension of namesOf(plan).dimensions) {
+    const value = request.subject[dimension]
+    if (value !== undefined && !cells.has(subjectKey(dimension, value)))
+      missing.push(subjectKey(dimension, value))
+  }
+  return missing
 }
 
 /** A subject that is admitted, or has used something, stands under the plan's bounds from then on. */
@@ -160,15 +190,15 @@ function holdPart(draft: Draft, plan: Plan, subject: Subject, part: Part): void 
 }
 
 function holdGuard(draft: Draft, plan: Plan, subject: Subject, take: GuardTake, endAt: Millis): GuardHold {
-  const { next, ...held } = take
-  const counters = draft.counters(take.by, subject)
-  if (next !== undefined) counters.rates[take.name] = next
-  else if (take.kind === 'concurrency') addHoldEnd(counters, take.name, endAt)
+  const { hold, next } = take
+  const counters = draft.counters(hold.by, subject)
+  if (next !== undefined) counters.rates[hold.name] = next
+  else if (hold.kind === 'concurrency') addHoldEnd(counters, hold.name, endAt)
   else
-    addToWindow(counters, take.name, ruleOf(plan, take.name), draft.nowAt, draft.account, {
-      held: take.amount,
+    addToWindow(counters, hold.name, ruleOf(plan, hold.name), draft.nowAt, draft.account, {
+      held: hold.amount,
     })
-  return held
+  return hold
 }
 
 export function ruleOf(plan: Plan, key: string): WindowRule {
