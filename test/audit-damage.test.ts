@@ -573,7 +573,7 @@ describe('policies and keys', async () => {
   const on = await history(POLICY)
   await on.engine.publishPolicy(POLICY.replace('units: 2', 'units: 3'), undefined)
   await on.engine.createKey({ id: 'k1', role: 'read' })
-  await on.engine.createKey({ id: 'k2', role: 'meter', account: 'acme' })
+  await on.engine.createKey({ id: 'k2', role: 'meter', account: 'acme', subject: { user: 'u1' } })
   await on.engine.revokeKey('k1')
   const sound = await on.keep('@system')
   const damage: readonly (readonly [what: string, damage: Damage, says?: RegExp])[] = [
@@ -591,6 +591,11 @@ describe('policies and keys', async () => {
       'a key that may do more than it was made for',
       (kept) => kept.cells.set('key:k2', { ...cell<KeyCell>(kept, 'key:k2'), role: 'admin' }),
       /the role of key k2 is admin in its cell, and it was made with meter/,
+    ],
+    [
+      'a key that stands for someone else',
+      (kept) => kept.cells.set('key:k2', { ...cell<KeyCell>(kept, 'key:k2'), subject: { user: 'u2' } }),
+      /the subject of key k2 is user=u2 in its cell, and it was made with user=u1/,
     ],
     [
       'a key that is valid again',
