@@ -14,7 +14,14 @@ export type QuantitiesIn = Readonly<Record<string, AmountIn>>
 export type Quantities = Readonly<Record<string, Amount>>
 
 export type Outcome = 'allow' | 'partial' | 'wait' | 'deny'
-export type RequestState = 'none' | 'open' | 'settled' | 'released' | 'expired_released' | 'expired_charged' | 'recorded'
+export type RequestState =
+  | 'none'
+  | 'open'
+  | 'settled'
+  | 'released'
+  | 'expired_released'
+  | 'expired_charged'
+  | 'recorded'
 export type GrantKind = 'free' | 'promo' | 'plan' | 'enterprise' | 'purchased' | 'adjustment'
 export type AccountStatus = 'active' | 'suspended' | 'closed'
 export type Role = 'admin' | 'meter' | 'read'
@@ -310,7 +317,12 @@ export interface Explanation {
   /** From the first decision to the last transfer. */
   readonly entries: readonly EntryView[]
   /** Refusals that the bounded log still has. */
-  readonly refusals: readonly { readonly at: number; readonly reason: string; readonly count: number; readonly answer: DecisionAnswer }[]
+  readonly refusals: readonly {
+    readonly at: number
+    readonly reason: string
+    readonly count: number
+    readonly answer: DecisionAnswer
+  }[]
   /** The same, in sentences. */
   readonly story: readonly string[]
 }
