@@ -14,7 +14,7 @@ import { fail } from './faults.ts'
 import { expireGrant, nextRecurrence, recur, repayDebt, startRecurrences } from './grants.ts'
 
 /** How many due holds are fetched at first, and how many when those were not all. */
-const DUE_STEPS = [100, 1_000, 10_000] as const
+const DUE_STEPS = [100, 1_000, 10_000, 100_000] as const
 
 export function advance(draft: Draft): void {
   if (draft.account.terms?.policy !== draft.policy.version) beginTerms(draft)
