@@ -144,7 +144,10 @@ export function showAccount(
   id: string,
   subject: Subject,
 ): StepOutcome<Reply<Shown>> {
-  return onAccount(cells, env, context, id, (draft) => {
+  // An account that has seen a later instant is shown as it stood then: looking at it is how one finds out.
+  const known = cells.get('account') as AccountCell | null | undefined
+  const now = Math.max(env.now, known?.lastAt ?? 0)
+  return onAccount(cells, { ...env, now }, context, id, (draft) => {
     advance(draft)
     return { result: show(draft, subject), keep: false }
   })
