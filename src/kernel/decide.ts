@@ -20,6 +20,7 @@ import {
   type OverageSource,
   type Plan,
   type RateGuard,
+  type WindowRule,
 } from './plan.ts'
 import { rateFreeAt, rateTake, rateView } from './rates.ts'
 import { firstReason, type Reason } from './reasons.ts'
@@ -88,7 +89,12 @@ interface Purse {
   readonly source: string
   readonly by: string | undefined
   readonly windows:
-    | readonly { readonly key: string; readonly limit: Micros; readonly state: WindowState }[]
+    | readonly {
+        readonly key: string
+        readonly limit: Micros
+        readonly state: WindowState
+        readonly open: boolean
+      }[]
     | undefined
   readonly step: number
 }
@@ -230,12 +236,8 @@ function concurrencyState(guard: ConcurrencyGuard, question: Question): GuardSta
 
 function budgetState(guard: BudgetGuard, question: Question): GuardState {
   const limit = microsLimit(guard.name, guard.limit, guard.by, question)
-  const window = windowAt(
-    countersOf(question, guard.by).windows[guard.name],
-    guard.rule,
-    question.nowAt,
-    question.account,
-  )
+  const stored = countersOf(question, guard.by).windows[guard.name]
+  const window = windowAt(stored, guard.rule, question.nowAt, question.account)
   const room = Math.max(0, limit - window.used - window.held)
   return {
     guard,
@@ -244,7 +246,7 @@ function budgetState(guard: BudgetGuard, question: Question): GuardState {
     held: window.held,
     room,
     asks: question.cost,
-    resetsAt: window.endAt,
+    resetsAt: isOpen(guard.rule, stored, window) ? window.endAt : null,
     window,
     rate: undefined,
   }
@@ -326,9 +328,10 @@ function allowancePurse(source: AllowanceSource, question: Question, step: numbe
   const counters = countersOf(question, source.by)
   const windows = source.windows.map((window) => {
     const limit = microsLimit(window.key, window.limit, source.by, question)
-    const state = windowAt(counters.windows[window.key], window.rule, question.nowAt, question.account)
+    const stored = counters.windows[window.key]
+    const state = windowAt(stored, window.rule, question.nowAt, question.account)
     available = Math.min(available, Math.max(0, limit - state.used - state.held))
-    return { key: window.key, limit, state }
+    return { key: window.key, limit, state, open: isOpen(window.rule, stored, state) }
   })
   return {
     available,
@@ -368,21 +371,22 @@ function grantPurses(
 
 function overagePurse(source: OverageSource, question: Question, step: number, indebted: boolean): Purse {
   const limit = microsLimit(OVERAGE, source.limit, undefined, question)
-  const state = windowAt(
-    question.account.counters.windows[OVERAGE],
-    source.rule,
-    question.nowAt,
-    question.account,
-  )
+  const stored = question.account.counters.windows[OVERAGE]
+  const state = windowAt(stored, source.rule, question.nowAt, question.account)
   const available = indebted ? 0 : Math.max(0, limit - state.used - state.held)
   return {
     available,
     reason: 'overage_spent',
     source: OVERAGE,
     by: undefined,
-    windows: [{ key: OVERAGE, limit, state }],
+    windows: [{ key: OVERAGE, limit, state, open: isOpen(source.rule, stored, state) }],
     step,
   }
+}
+
+/** A window of first use has no end before something opens it. */
+function isOpen(rule: WindowRule, stored: WindowState | undefined, state: WindowState): boolean {
+  return rule.anchor !== 'first_use' || stored === state
 }
 
 function shortReason(purses: readonly Purse[], question: Question): Reason {
@@ -478,7 +482,8 @@ function takeGuard(
   }
   if (granted > 0)
     takes.push({ hold: holdOf(guard, granted, (state.window as WindowState).startAt), next: undefined })
-  return guardLine(state, granted, state.used, Math.max(0, state.room - granted), state.resetsAt)
+  const resetsAt = granted > 0 ? (state.window as WindowState).endAt : state.resetsAt
+  return guardLine(state, granted, state.used, Math.max(0, state.room - granted), resetsAt)
 }
 
 function holdOf({ kind, name, by }: Guard, amount: number, at: Millis): GuardHold {
@@ -543,7 +548,7 @@ function sourceLines(
         used,
         held + took,
         remaining,
-        endAt,
+        window.open || took > 0 ? endAt : null,
         took,
       ])
     }
