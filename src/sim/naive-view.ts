@@ -56,7 +56,8 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
     used: windowUsed(one),
     held: windowHeld(books, one),
     remaining: windowRoom(books, one, limit),
-    resetsAt: one.endAt,
+    // A window of first use that nothing has opened has no end yet.
+    resetsAt: one.isOpen ? one.endAt : undefined,
   })
   const lines: Line[] = []
   for (const guard of planOf(books).guards ?? []) {
