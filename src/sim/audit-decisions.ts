@@ -59,6 +59,8 @@ export function reserved(books: Books, op: wire.ReserveRequest, told: Told<wire.
     need,
     floor: floorOf(books, op),
     quantities,
+    whole: quantities,
+    priceOfPart: (part) => priceInMicros(books.policy, op, part),
     isExtend: false,
   }
   if (!isGranted(books, answer, ask)) return checkLines(books, answer.limits, op.feature, subject)
@@ -134,6 +136,15 @@ function priceAsked(
   return { cost: price.cost, quantities: inMicros(estimate) }
 }
 
+function priceInMicros(
+  policy: PolicyDocument,
+  { feature, attributes }: Pick<wire.ReserveRequest, 'feature' | 'attributes'>,
+  quantities: Quantities,
+): bigint {
+  const words = Object.entries(quantities).map(([name, amount]) => [name, inWords(amount)])
+  return priceOf(policy.features[feature], attributes ?? {}, Object.fromEntries(words)).cost
+}
+
 function floorOf(books: Books, op: wire.ReserveRequest): bigint | undefined {
   if (op.min_cost !== undefined) return micros(op.min_cost)
   if (op.min === undefined) return undefined
@@ -159,24 +170,57 @@ function barrierTo(
 }
 
 /** Whether something was granted; throws where it should have been otherwise. */
-function isGranted(books: Books, answer: wire.DecisionAnswer, ask: Ask): boolean {
-  const { blockers, granted, isPartWelcome, isCutByQuantity } = decide(books, ask)
+function isGranted(books: Books, answer: wire.DecisionAnswer, ask: Ask, before = 0n): boolean {
+  const { blockers, granted, isPartWelcome, isUnsure } = decide(books, ask)
   const [reason] = blockers
-  if (reason === undefined) {
+  const isRefused = answer.outcome === 'deny' || answer.outcome === 'wait'
+  if (isUnsure && isRefused && ['too_large', 'rate_full'].includes(answer.reason)) return false
+  if (reason === undefined && !(isUnsure && answer.outcome === 'partial')) {
     expectSame([answer.outcome, answer.reason], ['allow', 'granted'], 'a request that nothing stands against')
     return true
   }
-  const isRefused = answer.outcome === 'deny' || answer.outcome === 'wait'
-  if (!isPartWelcome || (isCutByQuantity && isRefused)) {
+  const part = partOf(ask, granted, before)
+  if (reason !== undefined && (!isPartWelcome || (part ?? granted) < (ask.floor ?? 0n) || part === 0n)) {
     expectRefused(answer, reason)
     return false
   }
+  if (isUnsure && isRefused) return false
+  const more = micros(answer.granted) - before
+  expectThat(more <= granted, `granted ${inWords(more)}, but only ${inWords(granted)} fits`)
+  expectThat(more >= (ask.floor ?? 0n), `granted ${inWords(more)}, less than is welcome`)
+  if (!isUnsure) expectSame(more, part ?? granted, 'the part granted')
   expectSame(
     [answer.outcome, answer.reason],
     ['partial', 'granted_in_part'],
     `${inWords(granted)} fits of what asks`,
   )
   return true
+}
+
+/** The cost of the largest part of an estimate that an amount pays for; undefined where a cost was told. */
+function partOf({ whole, priceOfPart }: Ask, amount: bigint, before: bigint): bigint | undefined {
+  if (whole === undefined || priceOfPart === undefined) return undefined
+  let low = 0n
+  let high = FINEST
+  const costAt = (share: bigint): bigint => priceOfPart(scaled(whole, share)) - before
+  while (low < high) {
+    const middle = (low + high + 1n) / 2n
+    if (costAt(middle) <= amount) low = middle
+    else high = middle - 1n
+  }
+  const cost = costAt(low)
+  return cost <= amount && cost > 0n ? cost : 0n
+}
+
+const FINEST = 1_000_000_000_000n
+
+/** A share of each quantity; what was asked for in whole units is granted in whole units. */
+function scaled(quantities: Quantities, share: bigint): Quantities {
+  const parts = Object.entries(quantities).map(([name, quantity]) => {
+    const exact = (quantity * share) / FINEST
+    return [name, quantity % 1_000_000n === 0n ? exact - (exact % 1_000_000n) : exact]
+  })
+  return Object.fromEntries(parts)
 }
 
 function expectRefused(answer: wire.DecisionAnswer, reason: string): void {
@@ -300,9 +344,11 @@ function grow(
     need,
     floor: op.min_cost === undefined ? undefined : over(micros(op.min_cost)),
     quantities: Object.fromEntries(more),
+    whole: price.quantities,
+    priceOfPart: (part) => priceInMicros(request.prices, request, part),
     isExtend: true,
   }
-  if (need > 0n && !isGranted(books, answer, ask))
+  if (need > 0n && !isGranted(books, answer, ask, before))
     return checkLines(books, answer.limits, request.feature, request.subject)
   hold(books, request, answer, price, true)
   checkLines(books, answer.limits, request.feature, request.subject)

@@ -9,7 +9,7 @@ import { granted, overridden, patched, revoked } from './audit-account.ts'
 import { extended, reserved } from './audit-decisions.ts'
 import { refunded, released, used } from './audit-exits.ts'
 import { expectThat, type Told } from './disagreement.ts'
-import type { Books } from './naive-books.ts'
+import { type Books, doubtRemoved } from './naive-books.ts'
 import { advance, beginGrants } from './naive-time.ts'
 import { checkView } from './naive-view.ts'
 
@@ -58,6 +58,7 @@ export function createAuditor(policy: PolicyDocument, startAt: Millis) {
     published(next: PolicyDocument): void {
       const before = books()
       before.policy = next
+      doubtRemoved(before)
       beginGrants(before, false)
     },
 

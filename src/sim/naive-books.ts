@@ -11,7 +11,7 @@ import type {
 } from '../policy/schema.ts'
 import type { Millis } from '../units.ts'
 import type * as wire from '../wire.ts'
-import { type Frame, lengthOf, type Span, spanAt, type WrittenWindow } from './calendar.ts'
+import { anchorOf, type Frame, lengthOf, type Span, spanAt, type WrittenWindow } from './calendar.ts'
 import { micros, told } from './naive-prices.ts'
 import { type Admission, emptyRate, type Pace, type RateBook } from './naive-rates.ts'
 
@@ -19,6 +19,8 @@ import { type Admission, emptyRate, type Pace, type RateBook } from './naive-rat
 export interface WindowBook extends Span {
   readonly name: string
   readonly charged: bigint[]
+  /** Set where no plan had the name for a while: then the state may have gone. */
+  isDoubtful?: boolean
 }
 export interface GrantBook {
   /** Plan grants get theirs from the first view that shows them. */
@@ -229,16 +231,24 @@ export function enter(books: Books, request: RequestBook, charge: ChargeBook): C
 export const keyOf = (name: string, by: string | undefined, subject: wire.Subject): string =>
   `${name}|${by === undefined ? '' : subject[by]}`
 
+export interface FoundWindow extends WindowBook {
+  readonly isOpen: boolean
+  readonly opensAtUse: boolean
+}
+
 /** The instance to count in now; it becomes the stored one when something is counted in it. */
 export function windowOf(
   books: Books,
   key: string,
   written: WrittenWindow,
   isAllowance = false,
-): WindowBook & { readonly isOpen: boolean } {
+): FoundWindow {
+  const opensAtUse = anchorOf(written, isAllowance, books.frame) === 'first_use'
   const stored = books.windows.get(key)
-  if (stored !== undefined && books.now < stored.endAt) return Object.assign(stored, { isOpen: true })
-  return { name: key, charged: [], ...spanAt(written, isAllowance, books.now, books.frame), isOpen: false }
+  if (stored !== undefined && books.now < stored.endAt)
+    return Object.assign(stored, { isOpen: true, opensAtUse })
+  const span = spanAt(written, isAllowance, books.now, books.frame)
+  return { name: key, charged: [], ...span, isOpen: false, opensAtUse }
 }
 
 /** Stores the instance, if it is new. */
@@ -260,6 +270,27 @@ export function windowHeld(books: Books, window: WindowBook): bigint {
 
 export const windowRoom = (books: Books, window: WindowBook, limit: bigint): bigint =>
   atLeastZero(limit - windowUsed(window) - windowHeld(books, window))
+
+/** Names that the plan has lost: state under them goes, at the latest when somebody looks for it again. */
+export function doubtRemoved(books: Books): void {
+  const plan = planOf(books)
+  const allowances = plan.waterfall.flatMap((one) =>
+    'allowance' in one ? one.windows.map((window) => `${one.allowance}/${window.name}`) : [],
+  )
+  const guards = (plan.guards ?? []).map((guard) => guard.name)
+  const others = plan.waterfall.flatMap((one) => ('overage' in one ? ['overage'] : []))
+  const names = new Set([
+    ...guards,
+    ...allowances,
+    ...others,
+    plan.on_shortfall === undefined ? '' : 'absorb',
+  ])
+  const isGone = (key: string): boolean => !names.has(key.split('|')[0] as string)
+  for (const [key, window] of books.windows) if (isGone(key)) window.isDoubtful = true
+  // Of what is absorbed nothing is ever held.
+  if (plan.on_shortfall === undefined) books.windows.delete('absorb|')
+  for (const [key, book] of books.rates) if (isGone(key)) book.isDoubtful = true
+}
 
 // --- limits in force
 

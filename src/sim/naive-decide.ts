@@ -1,5 +1,4 @@
 /** What a decision should be, by the auditor's own books. */
-import type { Millis } from '../units.ts'
 import type * as wire from '../wire.ts'
 import {
   type Allowance,
@@ -9,6 +8,7 @@ import {
   type Budget,
   burnOrder,
   debtOf,
+  type FoundWindow,
   grantRoom,
   holdsIn,
   keyOf,
@@ -26,7 +26,7 @@ import {
   windowRoom,
 } from './naive-books.ts'
 import { micros } from './naive-prices.ts'
-import { used } from './naive-rates.ts'
+import { isLoose, used } from './naive-rates.ts'
 
 export interface Ask {
   readonly feature: string
@@ -35,6 +35,9 @@ export interface Ask {
   /** The least that is of use, where less than the whole is. */
   readonly floor: bigint | undefined
   readonly quantities: Readonly<Record<string, bigint>> | undefined
+  /** All quantities, and what a part of them costs, where the cost was priced from them. */
+  readonly whole?: Readonly<Record<string, bigint>> | undefined
+  readonly priceOfPart?: (part: Readonly<Record<string, bigint>>) => bigint
   /** An extend does not ask for places and requests again. */
   readonly isExtend: boolean
 }
@@ -44,8 +47,8 @@ export interface Verdict {
   readonly granted: bigint
   /** Whether as much as `granted` would do in place of the whole. */
   readonly isPartWelcome: boolean
-  /** Set where a rate over a quantity may have cut the grant: then only its bounds are known. */
-  readonly isCutByQuantity: boolean
+  /** Set where a rate cannot be predicted, or counts a quantity: then a part is known only by its bounds. */
+  readonly isUnsure: boolean
 }
 
 export const REASONS = [
@@ -90,7 +93,7 @@ export function missingDimensions(books: Books, feature: string, subject: wire.S
 export function decide(books: Books, ask: Ask): Verdict {
   const blockers: string[] = []
   const caps: bigint[] = [ask.need]
-  let isCutByQuantity = false
+  let isUnsure = false
   let isCounted = true
   for (const guard of guardsFor(books, ask.feature, ask.subject)) {
     if ('concurrency' in guard) {
@@ -107,8 +110,12 @@ export function decide(books: Books, ask: Ask): Verdict {
       caps.push(room)
       if (ask.need > room) blockers.push('budget_spent')
     } else {
-      const { capacity, room } = rateRoom(books, guard, ask.subject)
+      const { capacity, room, isLoose } = rateRoom(books, guard, ask.subject)
       const { meter } = guard.rate
+      if (isLoose) {
+        isUnsure = true
+        continue
+      }
       if (meter === 'requests') {
         if (ask.isExtend || room >= 1n) continue
         isCounted = false
@@ -120,7 +127,7 @@ export function decide(books: Books, ask: Ask): Verdict {
       } else {
         const whole = ask.quantities?.[meter] ?? 0n
         if (whole <= room) continue
-        isCutByQuantity = true
+        isUnsure = true
         blockers.push(whole > capacity ? 'too_large' : 'rate_full')
       }
     }
@@ -131,17 +138,18 @@ export function decide(books: Books, ask: Ask): Verdict {
   blockers.sort((a, b) => REASONS.indexOf(a) - REASONS.indexOf(b))
   const granted = least(...caps)
   const isPartWelcome = ask.floor !== undefined && isCounted && granted > 0n && granted >= ask.floor
-  return { blockers, granted, isPartWelcome, isCutByQuantity }
+  return { blockers, granted, isPartWelcome, isUnsure }
 }
 
 export function rateRoom(books: Books, guard: Rate, subject: wire.Subject) {
   const pace = paceOf(books, guard, subject)
   const book = rateBook(books, keyOf(guard.name, guard.by, subject))
   const counted = used(book, pace, books.now)
-  return { pace, book, capacity: pace.capacity, counted, room: atLeastZero(pace.capacity - counted) }
+  const room = atLeastZero(pace.capacity - counted)
+  return { pace, book, capacity: pace.capacity, counted, room, isLoose: isLoose(book, pace, books.now) }
 }
 
-export const budgetWindow = (books: Books, guard: Budget, subject: wire.Subject): WindowBook =>
+export const budgetWindow = (books: Books, guard: Budget, subject: wire.Subject): FoundWindow =>
   windowOf(books, keyOf(guard.name, guard.by, subject), guard)
 export const budgetLimit = (books: Books, guard: Budget, subject: wire.Subject): bigint =>
   limitOf(books, guard.name, guard.by, subject, micros(guard.budget))
@@ -150,7 +158,7 @@ export function allowanceWindows(
   books: Books,
   { allowance, by, windows }: Allowance,
   subject: wire.Subject,
-): { readonly window: WindowBook & { isOpen: boolean }; readonly limit: bigint; readonly name: string }[] {
+): { readonly window: FoundWindow; readonly limit: bigint; readonly name: string }[] {
   return windows.map((written) => {
     const name = `${allowance}/${written.name}`
     const window = windowOf(books, keyOf(name, by, subject), written, true)
@@ -238,5 +246,3 @@ export function walkExcess(
   if (left > 0n) parts.push({ source: 'debt', windows: [], amount: left })
   return { parts, absorbed }
 }
-
-export type { Millis }

@@ -18,17 +18,17 @@ export interface Admission {
 
 export interface RateBook {
   readonly admissions: Admission[]
-  /** Set where a policy has given the guard another algorithm or period: what is left of the old one is not predicted. */
-  loose: boolean
+  /** Set where no plan had the name for a while: then the state may have gone. */
+  isDoubtful: boolean
   /** Each time a level is lowered, up to one unit of it may stay. */
   givenBack: bigint
 }
 
-export const emptyRate = (): RateBook => ({ admissions: [], loose: false, givenBack: 0n })
+export const emptyRate = (): RateBook => ({ admissions: [], isDoubtful: false, givenBack: 0n })
 
 /** Answers what was admitted, so that it can be given back. */
 export function admit(book: RateBook, pace: Pace, amount: bigint, at: Millis): Admission {
-  noteChange(book, pace, at)
+  forgetOld(book, pace, at)
   const admission = { at, pace, amount }
   book.admissions.push(admission)
   return admission
@@ -36,19 +36,25 @@ export function admit(book: RateBook, pace: Pace, amount: bigint, at: Millis): A
 
 /** The history is told anew without it. */
 export function giveBack(book: RateBook, pace: Pace, admission: Admission, amount: bigint, at: Millis): void {
-  noteChange(book, pace, at)
+  forgetOld(book, pace, at)
   admission.amount -= amount
   book.givenBack += 1n
   // Giving back looks at the level, and a level that was looked at drains at the new pace from then on.
   book.admissions.push({ at, pace, amount: 0n })
 }
 
-function noteChange(book: RateBook, pace: Pace, at: Millis): void {
-  const last = book.admissions.at(-1)
-  if (last !== undefined && (last.pace.algorithm !== pace.algorithm || last.pace.perMs !== pace.perMs)) {
-    if (used(book, last.pace, at) > 0n) book.loose = true
-    else book.admissions.length = 0
-  }
+const isOfOtherKind = (one: Admission, pace: Pace): boolean =>
+  one.pace.algorithm !== pace.algorithm || one.pace.perMs !== pace.perMs
+
+/** Whether something counts that was admitted by another algorithm or period: what becomes of that is not predicted. */
+export function isLoose(book: RateBook, pace: Pace, at: Millis): boolean {
+  const old = book.admissions.findLast((one) => isOfOtherKind(one, pace))
+  return old !== undefined && (used(book, old.pace, at) > 0n || used(book, pace, at) > 0n)
+}
+
+function forgetOld(book: RateBook, pace: Pace, at: Millis): void {
+  if (!isLoose(book, pace, at) && book.admissions.some((one) => isOfOtherKind(one, pace)))
+    book.admissions.length = 0
 }
 
 /** What counts now, in whole units, rounded up. */

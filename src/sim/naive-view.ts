@@ -5,6 +5,7 @@ import {
   type Books,
   burnOrder,
   debtOf,
+  type FoundWindow,
   type GrantBook,
   grantHeld,
   grantLeft,
@@ -31,7 +32,8 @@ type Line = Pick<wire.Limit, 'kind' | 'name'> & {
   readonly used: bigint
   readonly held: bigint
   readonly remaining: bigint
-  readonly resetsAt?: number | undefined
+  /** Null where there must be none, undefined where it is not predicted. */
+  readonly resetsAt?: number | null
   /** How much more than this may count, because a level is given back in whole units; undefined is not at all. */
   readonly slack?: bigint
   /** What counts cannot be predicted. */
@@ -43,12 +45,7 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
   const applies = (one: { readonly features?: readonly string[]; readonly by?: string }): boolean =>
     (feature === undefined || matchesFeature(one.features, feature)) &&
     (one.by === undefined || subject[one.by] !== undefined)
-  const window = (
-    kind: Line['kind'],
-    name: string,
-    one: ReturnType<typeof windowOf>,
-    limit: bigint,
-  ): Line => ({
+  const window = (kind: Line['kind'], name: string, one: FoundWindow, limit: bigint): Line => ({
     kind,
     name,
     key: one.name,
@@ -57,7 +54,8 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
     held: windowHeld(books, one),
     remaining: windowRoom(books, one, limit),
     // A window of first use that nothing has opened has no end yet.
-    resetsAt: one.isOpen ? one.endAt : undefined,
+    // A window that opens at its first use has no end before.
+    resetsAt: one.isOpen || !one.opensAtUse ? one.endAt : null,
   })
   const lines: Line[] = []
   for (const guard of planOf(books).guards ?? []) {
@@ -65,7 +63,7 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
     const { name, by } = guard
     const key = keyOf(name, by, subject)
     if ('budget' in guard) {
-      const one = budgetWindow(books, guard, subject) as ReturnType<typeof windowOf>
+      const one = budgetWindow(books, guard, subject)
       lines.push(window('budget', name, one, budgetLimit(books, guard, subject)))
     } else if ('concurrency' in guard) {
       const limit = limitOf(books, name, by, subject, micros(guard.concurrency)) / 1_000_000n
@@ -73,7 +71,7 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
       const remaining = limit > held ? limit - held : 0n
       lines.push({ kind: 'concurrency', name, key, limit, used: 0n, held, remaining })
     } else {
-      const { pace, counted, room, book } = rateRoom(books, guard, subject)
+      const { pace, counted, room, book, isLoose } = rateRoom(books, guard, subject)
       lines.push({
         kind: 'rate',
         name,
@@ -82,7 +80,7 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
         used: counted,
         held: 0n,
         remaining: room,
-        isLoose: book.loose,
+        isLoose,
         slack: pace.algorithm === 'gcra' ? book.givenBack : 0n,
       })
     }
@@ -136,7 +134,7 @@ function checkLine(books: Books, told: wire.Limit, line: Line): void {
   expectSame(number(told.held), line.held, `held of ${what}`)
   const less = line.remaining - number(told.remaining)
   if (less < 0n || less > slack) expectSame(number(told.remaining), line.remaining, `remaining of ${what}`)
-  if (line.resetsAt !== undefined) expectSame(told.resets_at, line.resetsAt, `end of ${what}`)
+  if (line.resetsAt !== undefined) expectSame(told.resets_at ?? null, line.resetsAt, `end of ${what}`)
   expectThat(told.resets_at === undefined || told.resets_at > books.now, `${what} ended before now`)
 }
 
@@ -178,6 +176,7 @@ export function checkView(books: Books, view: wire.AccountView, subject: wire.Su
     ),
     ...(view.overage === null ? [] : [view.overage]),
   ]
+  for (const line of limits) dropDoubtful(books, keyOf(line.name, line.by, subject), line.used)
   const order = (line: { readonly kind: string }): number => ['allowance', 'overage'].indexOf(line.kind)
   const expected = linesOf(books, subject).sort((a, b) => order(a) - order(b))
   expectSame(
@@ -186,6 +185,17 @@ export function checkView(books: Books, view: wire.AccountView, subject: wire.Su
     'the limits shown',
   )
   for (const [place, line] of expected.entries()) checkLine(books, limits[place] as wire.Limit, line)
+}
+
+/** State that may have gone is taken for gone where nothing is told of it. */
+function dropDoubtful(books: Books, key: string, used: string): void {
+  const rate = books.rates.get(key)
+  const window = books.windows.get(key)
+  if (window?.isDoubtful === true && used === '0' && windowHeld(books, window) === 0n)
+    books.windows.delete(key)
+  if (rate?.isDoubtful === true && used === '0') rate.admissions.length = 0
+  if (rate !== undefined) rate.isDoubtful = false
+  if (window !== undefined) window.isDoubtful = false
 }
 
 function checkGrant(books: Books, told: wire.GrantView, grant: GrantBook): void {

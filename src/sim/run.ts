@@ -1,52 +1,134 @@
-/** Runs a history on an engine of its own, with an auditor beside it. */
+/** Runs a history on an engine of its own, with an auditor beside it that is asked after each step. */
 
 import type { Engine } from '../engine/contract.ts'
 import { createEngine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
 import { memoryStore } from '../store/memory.ts'
+import type { Store } from '../store.ts'
 import type * as wire from '../wire.ts'
+import { followOnTheSpot, followWithCredits } from './advice.ts'
 import { type Auditor, createAuditor } from './auditor.ts'
-import { settableClock } from './clock.ts'
-import { Disagreement, type Told } from './disagreement.ts'
+import { type SettableClock, settableClock } from './clock.ts'
+import { Disagreement, expectSame, type Told } from './disagreement.ts'
+import { checkJournal } from './journal.ts'
+import { openRequests } from './naive-books.ts'
 import { ACCOUNT, type History, type Step } from './workload.ts'
+
+const SUBJECTS: readonly wire.Subject[] = [
+  { user: 'u1', team: 't1' },
+  { user: 'u2', team: 't2' },
+  { user: 'u3', team: 't1' },
+]
+const HORIZON_MS = 4_000 * 86_400_000
+
+interface Stage {
+  readonly engine: Engine
+  readonly store: Store
+  readonly clock: SettableClock
+}
+
+async function setUp({
+  startAt,
+  policy,
+  account,
+}: History): Promise<Stage & { readonly made: wire.AccountView }> {
+  const clock = settableClock(startAt)
+  const store = memoryStore({ now: clock.now, strict: true })
+  const engine = await createEngine({ store, policy, sweeps: false, horizonMs: HORIZON_MS })
+  return { clock, store, engine, made: await engine.createAccount({ id: ACCOUNT, ...account }) }
+}
 
 /** Throws `Disagreement`, with the step it happened at, where the engine and the books differ. */
 export async function runHistory(history: History): Promise<void> {
-  const clock = settableClock(history.startAt)
-  const store = memoryStore({ now: clock.now, strict: true })
-  const engine = await createEngine({
-    store,
-    policy: history.policy,
-    sweeps: false,
-    horizonMs: 4_000 * 86_400_000,
-  })
+  const stage = await setUp(history)
   const auditor = createAuditor(history.policy, history.startAt)
-  let subject: wire.Subject = { user: 'u1', team: 't1' }
+  let refused: { readonly place: number; readonly answer: wire.DecisionAnswer } | undefined
+  let subject = SUBJECTS[0] as wire.Subject
   let place = -1
   try {
-    const request = { id: ACCOUNT, ...history.account }
-    auditor.made(request, await engine.createAccount(request))
+    auditor.made({ id: ACCOUNT, ...history.account }, stage.made)
     for (const [index, step] of history.steps.entries()) {
       place = index
       if ('subject' in step && Object.keys(step.subject ?? {}).length === 2)
         subject = step.subject as wire.Subject
-      if (step.op === 'wait') clock.advance(step.ms)
-      else if (step.op === 'until') clock.set(Math.max(clock.now(), step.at))
-      else await takeStep(engine, auditor, step)
-      auditor.passed(clock.now())
-      auditor.viewed(await engine.account(ACCOUNT, subject), subject)
+      const told = await takeStep(stage, auditor, step)
+      if (told !== undefined && 'answer' in told && advisesMore(told.answer))
+        refused = { place, answer: told.answer as wire.DecisionAnswer }
+      await look(stage, auditor, step.op === 'patch' || step.op === 'publish' ? SUBJECTS : [subject])
+    }
+    place = history.steps.length
+    await finish(stage, auditor)
+    if (refused !== undefined) {
+      place = refused.place
+      await follow(history, auditorAt(history, refused.place), refused.place, refused.answer)
     }
   } catch (error) {
     if (!(error instanceof Disagreement)) throw error
-    const step =
-      place < 0 ? 'making the account' : `step ${place + 1}, ${JSON.stringify(history.steps[place])}`
-    throw new Disagreement(`${error.message} — at ${step}`, { cause: error })
+    const step = history.steps[place]
+    const where =
+      place < 0
+        ? 'making the account'
+        : step === undefined
+          ? 'the end'
+          : `step ${place + 1}, ${JSON.stringify(step)}`
+    throw new Disagreement(`${error.message} — at ${where}`, { cause: error })
   } finally {
-    await engine.close()
+    await stage.engine.close()
   }
 }
 
-async function told<T>(answer: Promise<T>): Promise<Told<T>> {
+/** A refusal whose advice cannot be tried on the spot: it asks for credits, or is an extend's. */
+function advisesMore(answer: object): boolean {
+  const { outcome, unblock, state } = answer as wire.DecisionAnswer
+  if ((outcome !== 'deny' && outcome !== 'wait') || unblock === undefined) return false
+  return unblock.credits !== undefined || (state === 'open' && unblock.wait_until !== undefined)
+}
+
+/** The account as its users see it. */
+async function look(
+  { engine, clock }: Stage,
+  auditor: Auditor,
+  subjects: readonly wire.Subject[],
+): Promise<void> {
+  auditor.passed(clock.now())
+  for (const subject of subjects) auditor.viewed(await engine.account(ACCOUNT, subject), subject)
+}
+
+/** All holds are given back; then nothing is held anywhere, and the account's own entries add up. */
+async function finish(stage: Stage, auditor: Auditor): Promise<void> {
+  const { engine, store } = stage
+  // The last one is unknown: it writes what time alone has brought, even where nothing is open.
+  for (const request_id of [...openRequests(auditor.books()).map(({ id }) => id), 'at-the-end']) {
+    const release = { account: ACCOUNT, request_id }
+    auditor.released(release, await told(engine.release(release)))
+  }
+  await look(stage, auditor, SUBJECTS)
+  for (const subject of SUBJECTS) expectNothingHeld(await engine.account(ACCOUNT, subject))
+  const entries: wire.EntryView[] = []
+  for (let cursor: string | null | undefined; cursor !== null; ) {
+    const page = await engine.entries(ACCOUNT, { limit: 200, ...(cursor === undefined ? {} : { cursor }) })
+    entries.push(...page.items)
+    cursor = page.next
+  }
+  checkJournal(auditor.books(), entries)
+  const found: string[] = []
+  const report = await engine.audit({
+    onDisagreement: ({ kind, message }) => void found.push(`${kind}: ${message}`),
+  })
+  expectSame([report.disagreements, found], [0, []], 'the audit')
+  expectSame((await store.holds(ACCOUNT, 10)).length, 0, 'open holds')
+}
+
+function expectNothingHeld({ credits, limits, allowances, overage, open_holds }: wire.AccountView): void {
+  const windows = allowances.flatMap((one) => one.windows)
+  const held = [...limits, ...windows, ...credits.grants, ...(overage === null ? [] : [overage])].map(
+    (one) => one.held,
+  )
+  expectSame(held.filter((amount) => amount !== '0').concat(credits.held), ['0'], 'held after all exits')
+  expectSame(open_holds, 0, 'open holds')
+}
+
+export async function told<T>(answer: Promise<T>): Promise<Told<T>> {
   try {
     return { answer: await answer }
   } catch (error) {
@@ -55,63 +137,189 @@ async function told<T>(answer: Promise<T>): Promise<Told<T>> {
   }
 }
 
-async function takeStep(engine: Engine, auditor: Auditor, step: Step): Promise<void> {
-  const account = ACCOUNT
+type Audited = Told<object> | undefined
+
+async function takeStep(stage: Stage, auditor: Auditor, step: Step): Promise<Audited> {
+  const { engine, clock, store } = stage
+  if (step.op === 'wait') return void clock.advance(step.ms)
+  if (step.op === 'until') return void clock.set(Math.max(clock.now(), step.at))
+  if (step.op === 'publish') return publish(engine, auditor, step)
+  if (step.op === 'sweep') return void (await engine.sweep())
+  const tried =
+    step.op === 'reserve' ? await told(engine.reserve({ ...step_(step), dry_run: true })) : undefined
+  const before = await kept(store)
+  const answer = await call(engine, step)
+  if (changedNothing(answer))
+    expectSame(await kept(store), before, 'what a refusal or a repeat leaves behind')
+  audit(auditor, step, answer)
+  if (step.op === 'reserve' && 'answer' in answer) {
+    const decision = answer.answer as wire.DecisionAnswer
+    if (tried !== undefined) expectSameDecision(tried, decision)
+    await followOnTheSpot(engine, clock, auditor.books(), step_(step), decision)
+  }
+  return answer
+}
+
+/** A step as the request that it makes. */
+function step_<T extends { readonly op: string }>({
+  op: _,
+  ...step
+}: T): Omit<T, 'op'> & { readonly account: string } {
+  return { ...step, account: ACCOUNT }
+}
+
+function call(engine: Engine, step: Step): Promise<Told<object>> {
   switch (step.op) {
-    case 'reserve': {
-      const { op: _, ...rest } = step
-      const request = { ...rest, account }
-      return auditor.reserved(request, await told(engine.reserve(request)))
-    }
-    case 'extend': {
-      const { op: _, ...rest } = step
-      const request = { ...rest, account }
-      return auditor.extended(request, await told(engine.extend(request)))
-    }
-    case 'settle': {
-      const { op: _, ...rest } = step
-      const request = { ...rest, account }
-      return auditor.settled(request, await told(engine.settle(request)))
-    }
-    case 'record': {
-      const { op: _, ...rest } = step
-      const request = { ...rest, account }
-      return auditor.recorded(request, await told(engine.record(request)))
-    }
-    case 'release': {
-      const { op: _, ...rest } = step
-      const request = { ...rest, account }
-      return auditor.released(request, await told(engine.release(request)))
-    }
+    case 'reserve':
+      return told(engine.reserve(step_(step)))
+    case 'extend':
+      return told(engine.extend(step_(step)))
+    case 'settle':
+      return told(engine.settle(step_(step)))
+    case 'record':
+      return told(engine.record(step_(step)))
+    case 'release':
+      return told(engine.release(step_(step)))
     case 'refund': {
       const { op: _, request_id, ...request } = step
-      return auditor.refunded(request_id, request, await told(engine.refund(account, request_id, request)))
+      return told(engine.refund(ACCOUNT, request_id, request))
     }
     case 'grant': {
       const { op: _, ...request } = step
-      return auditor.granted(request, await told(engine.grant(account, request)))
+      return told(engine.grant(ACCOUNT, request))
     }
     case 'revoke':
-      return auditor.revoked(step.id, await told(engine.revokeGrant(account, step.id)))
+      return told(engine.revokeGrant(ACCOUNT, step.id))
     case 'patch': {
       const { op: _, ...patch } = step
-      return auditor.patched(patch, await told(engine.patchAccount(account, patch)))
+      return told(engine.patchAccount(ACCOUNT, patch))
     }
     case 'override': {
       const { op: _, ...request } = step
-      return auditor.overridden(request, await told(engine.overrideLimits(account, request)))
+      return told(engine.overrideLimits(ACCOUNT, request))
     }
-    case 'publish': {
-      // A change of policy is not asked to reach back: what was due before it is booked before it.
-      await engine.tidyUp()
-      auditor.tidied()
-      const { version } = await engine.publishPolicy(JSON.stringify(step.policy), undefined)
-      auditor.published(step.policy)
-      // Any write would do: it brings the account under the new policy.
-      const touch = { account, request_id: `published-${version}` }
-      return auditor.released(touch, await told(engine.release(touch)))
+    default:
+      throw new Error(`${step.op} is no call`)
+  }
+}
+
+function audit(auditor: Auditor, step: Step, answer: Told<object>): void {
+  const as = <T>(): Told<T> => answer as Told<T>
+  switch (step.op) {
+    case 'reserve':
+      return auditor.reserved(step_(step), as())
+    case 'extend':
+      return auditor.extended(step_(step), as())
+    case 'settle':
+      return auditor.settled(step_(step), as())
+    case 'record':
+      return auditor.recorded(step_(step), as())
+    case 'release':
+      return auditor.released(step_(step), as())
+    case 'refund': {
+      const { op: _, request_id, ...request } = step
+      return auditor.refunded(request_id, request, as())
     }
-    case 'sweep':
-      await engine.sweep()
+    case 'grant': {
+      const { op: _, ...request } = step
+      return auditor.granted(request, as())
+    }
+    case 'revoke':
+      return auditor.revoked(step.id, as())
+    case 'patch': {
+      const { op: _, ...patch } = step
+      return auditor.patched(patch, as())
+    }
+    case 'override': {
+      const { op: _, ...request } = step
+      return auditor.overridden(request, as())
+    }
+  }
+}
+
+async function publish(
+  engine: Engine,
+  auditor: Auditor,
+  step: Extract<Step, { op: 'publish' }>,
+): Promise<undefined> {
+  // A change of policy is not asked to reach back: what was due before it is booked before it.
+  await engine.tidyUp()
+  auditor.tidied()
+  const { version } = await engine.publishPolicy(JSON.stringify(step.policy), undefined)
+  auditor.published(step.policy)
+  // Any write would do: it brings the account under the new policy.
+  const touch = { account: ACCOUNT, request_id: `published-${version}` }
+  auditor.released(touch, await told(engine.release(touch)))
+}
+
+/** All that is kept of the account: cells are the same objects as long as nobody has written them. */
+async function kept(store: Store): Promise<unknown> {
+  const cells = await store.cells(ACCOUNT, '', { limit: 100_000 })
+  const [last] = await store.entries(ACCOUNT, { newestFirst: true, limit: 1 })
+  return { cells: cells.map(({ key, cell }) => [key, cell]), last: last?.hash }
+}
+
+function changedNothing(told: Told<object>): boolean {
+  if ('code' in told) return true
+  const { replayed, outcome } = told.answer as Partial<wire.DecisionAnswer>
+  return replayed === true || outcome === 'deny' || outcome === 'wait'
+}
+
+/** Asking without doing says what doing says. */
+function expectSameDecision(tried: Told<wire.DecisionAnswer>, done: wire.DecisionAnswer): void {
+  if (done.replayed || 'code' in tried) return
+  const { dry_run: _, state: __, ...one } = tried.answer
+  const { dry_run: ___, state: ____, ...other } = done
+  expectSame(other, one, 'a decision that was tried first')
+}
+
+// --- advice that has to be followed on a copy
+
+/** Lives through a history up to a step, without an auditor's questions. */
+async function copyOf(history: History, upTo: number): Promise<Stage> {
+  const stage = await setUp(history)
+  for (const step of history.steps.slice(0, upTo)) {
+    if (step.op === 'wait') stage.clock.advance(step.ms)
+    else if (step.op === 'until') stage.clock.set(Math.max(stage.clock.now(), step.at))
+    else if (step.op === 'sweep') await stage.engine.sweep()
+    else if (step.op === 'publish') {
+      await stage.engine.tidyUp()
+      const { version } = await stage.engine.publishPolicy(JSON.stringify(step.policy), undefined)
+      await stage.engine.release({ account: ACCOUNT, request_id: `published-${version}` })
+    } else await call(stage.engine, step)
+  }
+  return stage
+}
+
+/** The policy and plan in force at a step are all that following advice needs to know. */
+function auditorAt(
+  history: History,
+  place: number,
+): { readonly policy: History['policy']; readonly plan: string } {
+  let { policy } = history
+  let { plan } = history.account
+  for (const step of history.steps.slice(0, place)) {
+    if (step.op === 'publish') policy = step.policy
+    if (step.op === 'patch') plan = step.plan ?? plan
+  }
+  return { policy, plan }
+}
+
+async function follow(
+  history: History,
+  inForce: { readonly policy: History['policy']; readonly plan: string },
+  place: number,
+  { unblock }: wire.DecisionAnswer,
+): Promise<void> {
+  const { engine, clock } = await copyOf(history, place)
+  const step = history.steps[place] as Step
+  try {
+    await followWithCredits(engine, clock, inForce, unblock ?? {}, async () => {
+      const again = await call(engine, step)
+      if ('code' in again) throw new Disagreement(`following advice ends in ${again.code}`)
+      return again.answer as wire.DecisionAnswer
+    })
+  } finally {
+    await engine.close()
   }
 }
