@@ -211,9 +211,10 @@ export function patchAccount(
 ): StepOutcome<Reply<Shown>> {
   return onAccount(cells, env, context, id, (draft) => {
     advance(draft)
-    requireRevision(draft, ifRevision)
     const { account } = draft
-    const before = account.head.seq
+    const metadata = change.metadata?.(account.metadata) ?? account.metadata
+    if (isSame(account, change, metadata)) return { result: show(draft, {}), keep: false }
+    requireRevision(draft, ifRevision)
     if (change.status !== undefined && change.status !== account.status) {
       draft.change('status', { from: account.status, to: change.status })
       account.status = change.status
@@ -223,16 +224,29 @@ export function patchAccount(
       account.zone = change.zone
       beginTerms(draft)
     }
-    const metadata = change.metadata?.(account.metadata)
-    if (metadata !== undefined && JSON.stringify(metadata) !== JSON.stringify(account.metadata)) {
+    if (JSON.stringify(metadata) !== JSON.stringify(account.metadata)) {
       draft.change('metadata', { to: metadata })
       account.metadata = metadata
     }
     if (change.plan !== undefined && change.plan !== account.plan) changePlan(draft, change.plan)
-    const changed = account.head.seq !== before
-    if (changed) account.revision += 1
-    return { result: show(draft, {}), keep: changed }
+    account.revision += 1
+    return { result: show(draft, {}), keep: true }
   })
+}
+
+/** Nothing would change: it has been done before, and a revision that has passed since refuses no repeat (RFC 9110, 13.1.1). */
+function isSame(
+  account: AccountCell,
+  change: AccountChange,
+  metadata: Readonly<Record<string, string>>,
+): boolean {
+  const { status = account.status, zone = account.zone, plan = account.plan } = change
+  return (
+    status === account.status &&
+    zone === account.zone &&
+    plan === account.plan &&
+    JSON.stringify(metadata) === JSON.stringify(account.metadata)
+  )
 }
 
 /** The old plan's grants stop recurring and run to their end; the new plan's first are issued now. Nothing is prorated. */
@@ -274,7 +288,6 @@ export function overrideLimits(
 ): StepOutcome<Reply<Shown>> {
   return onAccount(cells, env, context, id, (draft) => {
     advance(draft)
-    requireRevision(draft, ifRevision)
     const { subject } = op
     const holder = subject === undefined ? draft.account : draft.touch(subject.dimension, subject.value)
     let next = Object.fromEntries(
@@ -291,6 +304,7 @@ export function overrideLimits(
     const told = { [subject?.dimension ?? '']: subject?.value ?? '' }
     const shown = subject === undefined ? {} : told
     if (same) return { result: show(draft, shown), keep: false }
+    requireRevision(draft, ifRevision)
     holder.overrides = next
     const detail = {
       by: subject?.dimension,
