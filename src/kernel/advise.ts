@@ -27,8 +27,16 @@ export interface Unblocking {
 /** The most instants that are looked at; more than this many limits change at different times only in odd plans. */
 const MAX_INSTANTS = 64
 
-export function advise(draft: Draft, plan: Plan, asked: Asked, verdict: Verdict): Unblocking {
-  const atMost = verdict.most > 0 ? { atMost: verdict.most } : {}
+/** Of an extend, `held` is what it has and until when: less is told as a new total, and after that end no waiting helps. */
+export function advise(
+  draft: Draft,
+  plan: Plan,
+  asked: Asked,
+  verdict: Verdict,
+  held?: { readonly granted: Micros; readonly endAt: Millis },
+): Unblocking {
+  const others = draft.account.openHolds - (held === undefined ? 0 : 1)
+  const atMost = verdict.most > 0 ? { atMost: add(held?.granted ?? 0, verdict.most) } : {}
   if (verdict.reason === 'too_large') return { outcome: 'deny', advice: atMost }
   let guardsFreeAt:
     | { readonly at: Millis; readonly verdict: Verdict; readonly question: Question }
@@ -36,11 +44,12 @@ export function advise(draft: Draft, plan: Plan, asked: Asked, verdict: Verdict)
   const later = instants(draft, verdict, questionOf(draft, plan, asked, draft.nowAt).subjects)
   for (let looked = 0; looked < Math.min(later.length, MAX_INSTANTS); looked++) {
     const at = later[looked] as Millis
+    if (held !== undefined && at >= held.endAt) break
     const ahead = at === draft.nowAt ? draft : lookAhead(draft, at)
     const question = questionOf(ahead, plan, asked, at)
     const then = at === draft.nowAt ? verdict : decide(question)
     if (then.outcome === 'allow') {
-      const latest = mayComeEarlier(draft, plan, asked, at, ({ outcome }) => outcome === 'allow')
+      const latest = mayComeEarlier(draft, plan, asked, at, others, ({ outcome }) => outcome === 'allow')
       const advice = { waitUntilAt: at, ...latest, ...atMost }
       return { outcome: at - draft.nowAt <= plan.patienceMs ? 'wait' : 'deny', advice }
     }
@@ -55,19 +64,20 @@ export function advise(draft: Draft, plan: Plan, asked: Asked, verdict: Verdict)
   const waiting =
     at === draft.nowAt
       ? {}
-      : { waitUntilAt: at, ...mayComeEarlier(draft, plan, asked, at, ({ guardsPass }) => guardsPass) }
+      : { waitUntilAt: at, ...mayComeEarlier(draft, plan, asked, at, others, ({ guardsPass }) => guardsPass) }
   return { outcome: 'deny', advice: { ...waiting, credits, ...atMost } }
 }
 
-/** An instant is the latest where, without any hold, the request would get through a millisecond earlier: a hold may end. */
+/** An instant is the latest where the request would get through a millisecond earlier without the holds: one may end. */
 function mayComeEarlier(
   draft: Draft,
   plan: Plan,
   asked: Asked,
   at: Millis,
+  others: number,
   enough: (verdict: Verdict) => boolean,
 ): { readonly atLatest?: true } {
-  if (draft.account.openHolds === 0) return {}
+  if (others === 0) return {}
   const earlierAt = at - 1
   const ahead = earlierAt === draft.nowAt ? draft : lookAhead(draft, earlierAt)
   return enough(decide(withoutHolds(questionOf(ahead, plan, asked, earlierAt)))) ? { atLatest: true } : {}

@@ -101,7 +101,8 @@ function next(draft: Draft, request: RequestCell, op: ExtendOp): Decided {
   const question = questionOf(draft, plan, asked, draft.nowAt)
   const verdict: Verdict | undefined = asked.cost > 0 ? decide(question) : undefined
   if (verdict?.outcome === 'refuse') {
-    const { outcome, advice } = advise(draft, plan, asked, verdict)
+    const held = { granted: hold.granted, endAt: present(request.expiresAt, 'open') }
+    const { outcome, advice } = advise(draft, plan, asked, verdict, held)
     return told(
       draft,
       request,
