@@ -70,7 +70,11 @@ function nextEvent(draft: Draft, due: RequestCell[], starting: Grant[]): Event |
     offer(expiresAt, () => expireGrant(draft, grant, expiresAt))
   }
   const recurrence = nextRecurrence(draft)
-  if (recurrence !== undefined) offer(recurrence.at, () => recur(draft, recurrence.key, recurrence.at))
+  if (recurrence !== undefined) {
+    // A hold that closes may be charged to what is there, and a grant that starts repays debt: neither is passed over.
+    const quietUntil = Math.min(hold?.expiresAt ?? draft.nowAt, start?.startsAt ?? draft.nowAt)
+    offer(recurrence.at, () => recur(draft, recurrence.key, recurrence.at, quietUntil))
+  }
   return next
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CREDITS_ONLY, DAY, scene } from '../../test/scene.ts'
+import { ALL_CREDITS, CREDITS_ONLY, DAY, HOUR, type Scene, START, scene } from '../../test/scene.ts'
 import type { PlanDocument } from '../policy/schema.ts'
 
 describe('a gap of many periods leaves what they would have left one by one', () => {
@@ -29,5 +29,59 @@ describe('a gap of many periods leaves what they would have left one by one', ()
         await on.agree()
       })
     }
+  }
+
+  type Before = (on: Scene) => Promise<unknown>
+  const often: PlanDocument = { ...CREDITS_ONLY, grants: [{ kind: 'plan', amount: '2', every: '6h' }] }
+  const twice: PlanDocument = {
+    ...CREDITS_ONLY,
+    grants: [
+      { kind: 'plan', amount: '2', every: '6h' },
+      { kind: 'free', amount: '10', every: '20d' },
+    ],
+  }
+  const charging: PlanDocument = {
+    waterfall: [ALL_CREDITS],
+    grants: [{ kind: 'plan', amount: '2', every: '6h' }],
+    hold: { ttl: '10d', max_lifetime: '10d', on_expiry: 'charge' },
+  }
+  // biome-ignore format: a row a line
+  const between: readonly [what: string, plan: PlanDocument, before: Before][] = [
+    ['a grant that starts meanwhile repays its part', often, async (on) => {
+      await on.grant('g', 30, { starts_at: START + 5 * DAY + HOUR })
+      await on.record('r', 70)
+    }],
+    ['so does a grant that seldom recurs', twice, (on) => on.record('r', 92)],
+    ['a hold that is charged at its end finds the credits of then', charging, async (on) => {
+      await on.reserve('r', 2)
+      await on.extend('r', 1, { used: { units: 1 }, ttl_ms: 10 * DAY, cost: 2 })
+    }],
+    ['and what it costs beyond itself is repaid by what comes later', charging, async (on) => {
+      await on.reserve('r', { feature: 'task', estimate: { units: 2 } })
+      await on.extend('r', 1, { used: { units: 9 }, ttl_ms: 10 * DAY })
+    }],
+  ]
+  for (const [what, plan, before] of between) {
+    test(`${what}, in one step as hour by hour`, async () => {
+      const ends: unknown[] = []
+      for (const steps of [1, 30 * 24]) {
+        const on = await scene(plan, { horizonMs: 400 * DAY })
+        await before(on)
+        for (let step = 0; step < steps; step++) {
+          on.after((30 * DAY) / steps)
+          await on.engine.tidyUp()
+          await on.engine.sweep()
+        }
+        const { credits } = await on.view()
+        const left = credits.grants.map(({ kind, remaining, expires_at }) => ({
+          kind,
+          remaining,
+          expires_at,
+        }))
+        ends.push({ ...credits, grants: left })
+        await on.agree()
+      }
+      assert.deepEqual(ends[0], ends[1])
+    })
   }
 })

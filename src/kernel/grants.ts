@@ -175,8 +175,11 @@ function summaryAfter(plan: Plan): number {
   return Math.max(2, Math.floor(MAX_EVENTS / (EVENTS_A_PERIOD * recurring)))
 }
 
-/** The period of a recurrence ends and the next begins; long gaps are booked as one summary. */
-export function recur(draft: Draft, key: string, at: Millis): void {
+/**
+ * The period of a recurrence ends and the next begins. Long gaps are booked as one summary, as far as nothing else is due
+ * that its credits could meet: `quietUntil`.
+ */
+export function recur(draft: Draft, key: string, at: Millis, quietUntil: Millis): void {
   const { account, plan } = draft
   const recurring = plan === undefined ? undefined : namesOf(plan).recurring.get(key)
   if (plan === undefined || recurring?.every === undefined) {
@@ -185,10 +188,25 @@ export function recur(draft: Draft, key: string, at: Millis): void {
   }
   const missed = periodsUpTo(draft, recurring, at)
   if (missed.length <= summaryAfter(plan)) return issueRecurring(draft, key, recurring, at)
-  const resumeAt = missed.at(-2) as Millis
-  summarise(draft, recurring, at, resumeAt, missed.length - 2)
+  const last = Math.min(quietUntil, nextRepayment(draft, plan, key))
+  const periods = missed.slice(0, -1).findLastIndex((startAt) => startAt <= last)
+  if (periods < 1) return issueRecurring(draft, key, recurring, at)
+  const resumeAt = missed[periods] as Millis
+  summarise(draft, recurring, at, resumeAt, periods)
   // The last two periods come in their turn, after what else is due before them.
   account.recurrences[key] = { grantId: '', nextAt: resumeAt }
+}
+
+/** When another recurrence next repays debt. Of two with long gaps it does not matter whose grants repaid what. */
+function nextRepayment(draft: Draft, plan: Plan, key: string): Millis {
+  let first = Number.POSITIVE_INFINITY
+  if (owed(draft.account.books) === 0) return first
+  for (const [name, recurring] of namesOf(plan).recurring) {
+    const nextAt = draft.account.recurrences[name]?.nextAt
+    if (name === key || recurring.features !== undefined || nextAt === undefined || nextAt === null) continue
+    if (periodsUpTo(draft, recurring, nextAt).length <= summaryAfter(plan)) first = Math.min(first, nextAt)
+  }
+  return first
 }
 
 /** Starts of the periods from an instant to now. */
