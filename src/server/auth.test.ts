@@ -84,6 +84,8 @@ describe('roles', () => {
     ['GET', '/v1/accounts/acme', 'meter read'],
     ['PATCH', '/v1/accounts/acme', ''],
     ['PUT', '/v1/accounts/acme/overrides', ''],
+    ['POST', '/v1/accounts/acme/erase', ''],
+    ['POST', '/v1/accounts/acme/repair', ''],
     ['POST', '/v1/accounts/acme/grants', ''],
     ['GET', '/v1/accounts/acme/grants', 'read'],
     ['POST', '/v1/accounts/acme/grants/g/revoke', ''],
@@ -103,6 +105,7 @@ describe('roles', () => {
     ['GET', '/v1/keys', 'read'],
     ['POST', '/v1/keys/k/revoke', ''],
     ['GET', '/metrics', 'read'],
+    ['POST', '/v1/clock/accept', ''],
     ['PUT', '/v1/test-clock', ''],
   ]
   test('every call that needs a key stands in this table', async () => {
@@ -189,6 +192,7 @@ describe('a key bound to an account', () => {
     assert.equal((await world.ask('PUT', '/v1/policy', { body: { policy: POLICY }, key })).status, 403)
     assert.equal((await world.post('/v1/accounts', { id: 'gamma', plan: 'open' }, key)).status, 403)
     assert.equal((await world.post('/v1/keys', { id: 'more', role: 'admin' }, key)).status, 403)
+    assert.equal((await world.ask('POST', '/v1/clock/accept', { key })).status, 403)
   })
 
   test('404: a request of another account is not found over all accounts', async () => {

@@ -148,6 +148,13 @@ export const STORY: readonly Scene[] = [
   },
   { id: 'journal', method: 'GET', url: '/v1/entries?limit=2' },
   {
+    id: 'erase',
+    method: 'POST',
+    url: '/v1/accounts/acme/erase',
+    body: { dimension: 'user', value: 'u1' },
+  },
+  { id: 'repairAccount', method: 'POST', url: '/v1/accounts/acme/repair' },
+  {
     id: 'createKey',
     method: 'POST',
     url: '/v1/keys',
@@ -155,6 +162,7 @@ export const STORY: readonly Scene[] = [
   },
   { id: 'listKeys', method: 'GET', url: '/v1/keys?limit=10' },
   { id: 'revokeKey', method: 'POST', url: '/v1/keys/gateway/revoke' },
+  { id: 'acceptClock', method: 'POST', url: '/v1/clock/accept' },
   { id: 'setClock', method: 'PUT', url: '/v1/test-clock', body: { now: STORY_STARTS_AT + HOUR } },
   { id: 'live', method: 'GET', url: '/healthz' },
   { id: 'ready', method: 'GET', url: '/readyz' },

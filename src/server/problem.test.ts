@@ -111,6 +111,22 @@ const UNKNOWN: readonly Bad[] = [
     '/request_id',
     404,
   ),
+  post(
+    'unknown account, to erase in',
+    '/v1/accounts/nobody/erase',
+    { dimension: 'user', value: 'u1' },
+    'account_unknown',
+    '/account',
+    404,
+  ),
+  post(
+    'unknown account, to repair',
+    '/v1/accounts/nobody/repair',
+    undefined,
+    'account_unknown',
+    '/account',
+    404,
+  ),
   post('unknown grant', '/v1/accounts/acme/grants/none/revoke', {}, 'grant_unknown', '/grant', 404),
   post('unknown key', '/v1/keys/none/revoke', undefined, 'key_unknown', '/id', 404),
   ['unknown account, read', 'GET', '/v1/accounts/nobody', undefined, 404, 'account_unknown', '/account'],
@@ -179,6 +195,10 @@ const AMOUNTS: readonly Bad[] = [
     '/amount',
   ),
 ]
+
+/** The first of the two fields that is not as it should be. */
+const erasePath = (body: object | undefined): string =>
+  body === undefined ? '' : 'dimension' in body ? '/value' : '/dimension'
 
 const FIELDS: readonly Bad[] = [
   post('a missing field', '/v1/reserve', { request_id: 'r', account: 'acme' }, 'invalid', '/feature'),
@@ -258,6 +278,16 @@ const FIELDS: readonly Bad[] = [
     '/metadata/a',
   ],
   ['a clock that is none', 'PUT', '/v1/test-clock', { now: 'soon' }, 400, 'invalid', '/now'],
+  ...[undefined, {}, { dimension: 'user' }, { value: 'u1' }, { dimension: 'user', value: 7 }].map((body) =>
+    post(`${JSON.stringify(body)} to erase`, '/v1/accounts/acme/erase', body, 'invalid', erasePath(body)),
+  ),
+  post(
+    'a subject to erase',
+    '/v1/accounts/acme/erase',
+    { dimension: 'user', value: 'u1', subject: {} },
+    'invalid',
+    '/subject',
+  ),
   post('a role that is none', '/v1/keys', { id: 'k', role: 'root' }, 'invalid', '/role'),
 ]
 
@@ -273,6 +303,29 @@ const IDS: readonly Bad[] = [
       ),
     ],
   ),
+  ...['', 'a b', 'ä', '__proto__', 'x'.repeat(129)].flatMap((id) => [
+    post(
+      `a dimension to erase of ${JSON.stringify(id.slice(0, 9))}`,
+      '/v1/accounts/acme/erase',
+      { dimension: id, value: 'u1' },
+      'invalid',
+      '/dimension',
+    ),
+    post(
+      `a value to erase of ${JSON.stringify(id.slice(0, 9))}`,
+      '/v1/accounts/acme/erase',
+      { dimension: 'user', value: id },
+      'invalid',
+      '/value',
+    ),
+  ]),
+  ...['erase', 'repair'].flatMap((call) => {
+    const body = call === 'erase' ? { dimension: 'user', value: 'u1' } : undefined
+    return [
+      post(`${call} in @system`, `/v1/accounts/@system/${call}`, body, 'invalid', '/account'),
+      post(`${call} in an id that is none`, `/v1/accounts/a%20b/${call}`, body, 'invalid', '/id'),
+    ]
+  }),
   bad('a request id that is no text', { request_id: 7 }, '/request_id'),
   bad('a note with NUL in an attribute', { cost: 1, attributes: { model: 'a\u0000' } }, '/attributes/model'),
   bad('a lone surrogate in an attribute', { cost: 1, attributes: { model: lone } }, '/attributes/model'),

@@ -52,8 +52,15 @@ export const REMEDIES: Readonly<Record<ErrorCode, Told>> = {
   ],
   overloaded: ['', 'Try again after `retry_after_ms`, and then less often.', 250],
   unavailable: ['', 'Try again later; look at the store.', 1000],
-  clock_suspect: ['', 'Wait until the clock is right again, or accept it as it is.', 1000],
-  clock_behind: ['/account', 'Wait until the clock has caught up, or repair the account.'],
+  clock_suspect: [
+    '',
+    'Wait until the clock is right again, or accept it as it is: POST /v1/clock/accept.',
+    1000,
+  ],
+  clock_behind: [
+    '/account',
+    'Wait until the clock has caught up, or repair the account: POST /v1/accounts/{id}/repair.',
+  ],
   format_newer: ['', 'Run the version that wrote the state, or a newer one.'],
   closing: ['', 'Try another node, or this one later.', 1000],
   internal: ['', 'Try again; if it stays, give the operator the id in the header x-request-id.'],

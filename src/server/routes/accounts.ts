@@ -7,15 +7,16 @@ import { bindSubject } from '../auth.ts'
 import { ADMIN, ANY, type App, callerOf, type Door, READ } from '../door.ts'
 import { etagOf, ifMatch } from '../etag.ts'
 import { AccountParams, pageOf, pageQuery, word } from '../query.ts'
-import { AccountView, pageAnswer } from '../schemas/answers.ts'
-import { AccountPatch, AccountRequest, OverridesRequest } from '../schemas/requests.ts'
+import { AccountView, EraseAnswer, pageAnswer } from '../schemas/answers.ts'
+import { AccountPatch, AccountRequest, EraseRequest, OverridesRequest } from '../schemas/requests.ts'
 import { ref, Status } from '../schemas/shapes.ts'
 
 const Listed = pageQuery({
   q: Type.Optional(
     Type.String({
       maxLength: 256,
-      description: 'A text that the id or a note contains: at most 256 characters, once',
+      description:
+        'A text that the id, or a value of the metadata, contains anywhere: at most 256 characters, once',
     }),
   ),
   plan: Type.Optional(word('The plan')),
@@ -34,6 +35,7 @@ const SubjectQuery = Type.Unsafe<Readonly<Record<string, string>>>({
 export function accounts(app: App, door: Door): void {
   makeAndList(app, door)
   readAndChange(app, door)
+  eraseAndRepair(app, door)
 }
 
 function makeAndList(app: App, { engine }: Door): void {
@@ -143,6 +145,45 @@ function readAndChange(app: App, { engine }: Door): void {
     },
     async ({ params, body, headers, key }, reply) =>
       tagged(await engine.overrideLimits(params.id, body, revisionOf(headers), callerOf(key)), reply),
+  )
+}
+
+/** What an operator does, and seldom. Both wait for nobody: requests go on meanwhile. */
+function eraseAndRepair(app: App, { engine }: Door): void {
+  app.post(
+    '/v1/accounts/:id/erase',
+    {
+      schema: { params: AccountParams, body: ref(EraseRequest), response: { 200: ref(EraseAnswer) } },
+      config: {
+        call: {
+          id: 'erase',
+          tag: 'accounts',
+          says: 'Forget a person: remove what names a subject from entries, closed requests and refusals',
+          roles: ADMIN,
+          scope: 'account',
+          errors: ['account_unknown', 'conflict', 'clock_behind'],
+        },
+      },
+    },
+    async ({ params, body, key }) => engine.erase(params.id, body.dimension, body.value, callerOf(key)),
+  )
+  app.post(
+    '/v1/accounts/:id/repair',
+    {
+      schema: { params: AccountParams, response: { 200: ref(AccountView) } },
+      config: {
+        call: {
+          id: 'repairAccount',
+          carries: 'etag',
+          tag: 'accounts',
+          says: 'Bring an account that has seen a later instant than the clock (`clock_behind`) back to now',
+          roles: ADMIN,
+          scope: 'account',
+          errors: ['account_unknown'],
+        },
+      },
+    },
+    async ({ params, key }, reply) => tagged(await engine.repairClock(params.id, callerOf(key)), reply),
   )
 }
 

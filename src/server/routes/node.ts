@@ -1,10 +1,10 @@
-/** The node itself: liveness, readiness, metrics, the contract, and the clock of tests. */
+/** The node itself: liveness, readiness, metrics, the contract, trust in its clock, and the clock of tests. */
 
 import Type from 'typebox'
 import { ERRORS, SluiceError } from '../../errors.ts'
 import { ADMIN, type App, type Door, READ } from '../door.ts'
 import { METRICS_TYPE } from '../metrics.ts'
-import { TestClockAnswer } from '../schemas/answers.ts'
+import { ClockAnswer, TestClockAnswer } from '../schemas/answers.ts'
 import { TestClockRequest } from '../schemas/requests.ts'
 import { ref } from '../schemas/shapes.ts'
 
@@ -85,13 +85,40 @@ export function node(app: App, door: Door): void {
     },
     async () => app.swagger(),
   )
+  acceptClock(app, door)
   if (testClock !== undefined) setClock(app, door, testClock)
 }
 
 const REMEDIES = {
   unavailable: 'Try again later; look at the store.',
-  clock_suspect: 'Wait until the clock is right again, or accept it as it is.',
+  clock_suspect: 'Wait until the clock is right again, or accept it as it is: POST /v1/clock/accept.',
 } as const
+
+/** It is what ends `clock_suspect`, so nothing of it goes through the store but the look at a key that the store keeps. */
+function acceptClock(app: App, { engine, auth }: Door): void {
+  app.post(
+    '/v1/clock/accept',
+    {
+      schema: { response: { 200: ref(ClockAnswer) } },
+      config: {
+        call: {
+          id: 'acceptClock',
+          tag: 'node',
+          says: 'Take the store’s clock as it stands for the truth, on this node',
+          roles: ADMIN,
+          scope: 'all',
+          errors: [],
+        },
+      },
+    },
+    async () => {
+      engine.acceptClock()
+      // Keys expire by this clock.
+      auth.forget()
+      return { accepted: true as const }
+    },
+  )
+}
 
 function setClock(app: App, { auth }: Door, clock: NonNullable<Door['testClock']>): void {
   app.put(

@@ -164,6 +164,9 @@ export const AccountView = named('Account', {
   limits,
   overrides: list(ref(OverrideView)),
 })
+export const EraseAnswer = named('EraseAnswer', {
+  entries: Type.Integer({ description: 'How many entries no longer name the subject' }),
+})
 export const HoldView = named('Hold', {
   request_id: Type.String(),
   feature: Type.String(),
@@ -264,6 +267,9 @@ export const KeyMade = named('KeyMade', {
   ...keyView,
   secret: Type.String({ description: 'Told once, here' }),
 })
+export const ClockAnswer = named('Clock', {
+  accepted: Type.Literal(true, { description: 'The clock as it stands is the truth' }),
+})
 export const TestClockAnswer = named('TestClock', { now: Type.Integer() })
 
 export const Problem = named(
@@ -298,7 +304,8 @@ export const BatchAnswer = named('BatchAnswer', {
 
 export const ANSWERS = [
   ...[Share, Limit, Unblock, DecisionAnswer, ChargeAnswer, ReleaseAnswer, RefundAnswer],
-  ...[GrantView, GrantAnswer, WindowView, AllowanceView, OverrideView, AccountView, HoldView, SubjectView],
+  ...[GrantView, GrantAnswer, WindowView, AllowanceView, OverrideView, AccountView, EraseAnswer, HoldView],
+  SubjectView,
   ...[
     EntryView,
     Explanation,
@@ -310,7 +317,7 @@ export const ANSWERS = [
     KeyView,
     KeyMade,
   ],
-  ...[TestClockAnswer, Problem, BatchAnswer],
+  ...[ClockAnswer, TestClockAnswer, Problem, BatchAnswer],
 ] as const
 
 /** A page of a list. */

@@ -152,6 +152,10 @@ export const OverridesRequest = named('OverridesRequest', {
   ),
   reason: reason('Why'),
 })
+export const EraseRequest = named('EraseRequest', {
+  dimension: id('The dimension of the subject, such as user'),
+  value: id('Its value: whom to forget'),
+})
 
 export const GrantRequest = named('GrantRequest', {
   id: id('The id of the grant, chosen by you'),
@@ -191,6 +195,6 @@ export const REQUESTS = [
     RecordRequest,
     ...Object.values(OPERATIONS),
   ],
-  ...[RefundRequest, AccountRequest, AccountPatch, OverridesRequest, GrantRequest, RevokeRequest, KeyRequest],
-  TestClockRequest,
+  ...[RefundRequest, AccountRequest, AccountPatch, OverridesRequest, EraseRequest],
+  ...[GrantRequest, RevokeRequest, KeyRequest, TestClockRequest],
 ] as const

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Static } from 'typebox'
+import type { Engine } from '../../engine.ts'
 import type * as wire from '../../wire.ts'
 import * as answers from './answers.ts'
 import * as requests from './requests.ts'
@@ -38,6 +39,7 @@ type Held = {
   accountView: Same<Static<typeof answers.AccountView>, wire.AccountView>
   grantView: Same<Static<typeof answers.GrantView>, wire.GrantView>
   granted: Same<Static<typeof answers.GrantAnswer>, wire.GrantAnswer>
+  erased: Same<Static<typeof answers.EraseAnswer>, Awaited<ReturnType<Engine['erase']>>>
   hold: Same<Static<typeof answers.HoldView>, wire.HoldView>
   subject: Same<Static<typeof answers.SubjectView>, wire.SubjectView>
   entry: Same<Static<typeof answers.EntryView>, wire.EntryView>
