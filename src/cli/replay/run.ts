@@ -76,20 +76,9 @@ export async function replay(options: Replay): Promise<Tally> {
   async function ask(row: TraceRow, owner: Owner, again: boolean): Promise<void> {
     const request = `r${row.number}`
     const opened = openAccount(owner)
-    const estimate = { ...row.quantities }
-    for (const [quantity, estimator] of estimators)
-      estimate[quantity] = estimator.guess(row.quantities[quantity] ?? 0)
     const askedAt = performance.now()
-    const reserving = engine.reserve({
-      request_id: request,
-      account: owner.account,
-      subject: owner.subject,
-      feature: options.feature,
-      attributes: options.attributes,
-      estimate,
-    })
     // Both are under way: operations of one account take effect in the order in which they were sent.
-    const [answer] = await Promise.all([reserving, opened])
+    const [answer] = await Promise.all([reserve(options, request, row, owner), opened])
     tally.latencies.push(performance.now() - askedAt)
     tally.operations += 1
     options.onProgress?.(tally, timeline.now())
@@ -120,6 +109,19 @@ export async function replay(options: Replay): Promise<Tally> {
 
   await timeline.run(agenda, arrival)
   return tally
+}
+
+/** Asks for what a request is guessed to use. */
+function reserve(
+  { engine, estimators, feature, attributes }: Replay,
+  request: string,
+  { quantities }: TraceRow,
+  { account, subject }: Owner,
+): Promise<DecisionAnswer> {
+  const estimate = { ...quantities }
+  for (const [quantity, estimator] of estimators)
+    estimate[quantity] = estimator.guess(quantities[quantity] ?? 0)
+  return engine.reserve({ request_id: request, account, subject, feature, attributes, estimate })
 }
 
 /** Whether a wait is waited for: where it is told how long, and that is not too long. */
