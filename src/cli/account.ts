@@ -6,8 +6,7 @@ import { usage } from './failure.ts'
 import { OPERATOR } from './http.ts'
 import { instantText, print, printJson } from './output.ts'
 import { instant, pairs, whole, words } from './reading.ts'
-import { parseStore } from './stores.ts'
-import { actsOnState, jsonOption, storeOf, storeOption, withDesk, withEngine } from './target.ts'
+import { actsOnState, withDesk } from './target.ts'
 
 export const STATUSES = ['active', 'suspended', 'closed'] as const satisfies AccountStatus[]
 
@@ -168,21 +167,15 @@ Examples:
 }
 
 function repair(): Command {
-  return new Command('repair')
+  const command = new Command('repair')
     .description('bring an account that has seen a later instant (clock_behind) back to now, with an entry')
     .argument('<account>', 'its id')
-    .addOption(storeOption())
-    .addOption(jsonOption())
-    .addHelpText(
-      'after',
-      '\nIt works on a store that no server is using.\n\nExample:\n  sluice account repair acme --store sqlite:sluice-data/sluice.db',
-    )
+    .addHelpText('after', '\nExample:\n  sluice account repair acme --url http://127.0.0.1:8787')
     .action(async (id: string, { json }: { json?: true }, self: Command) => {
-      const account = await withEngine(parseStore(storeOf(self)), 'write', (engine) =>
-        engine.repairClock(id, OPERATOR),
-      )
+      const account = await withDesk(self, 'write', (desk) => desk.repairClock(id, OPERATOR))
       tell(account, json, `Account ${account.id} stands at the store's clock again`)
     })
+  return actsOnState(command)
 }
 
 function tell(account: AccountView, json: true | undefined, sentence: string): void {

@@ -4,23 +4,21 @@ import { usage } from './failure.ts'
 import { OPERATOR } from './http.ts'
 import { print, printJson } from './output.ts'
 import { pairs } from './reading.ts'
-import { parseStore } from './stores.ts'
-import { jsonOption, storeOf, storeOption, withEngine } from './target.ts'
+import { actsOnState, withDesk } from './target.ts'
 
 export function eraseCommand(): Command {
-  return new Command('erase')
+  const command = new Command('erase')
     .description('remove what names a subject from entries, requests and logs; the chain stays whole')
     .argument('<account>', 'where')
     .addArgument(new Argument('<dimension=value>', 'whom: user=u1').argParser(pairs))
     .option('--yes', 'it cannot be undone, and this says that you know')
-    .addOption(storeOption())
-    .addOption(jsonOption())
     .addHelpText(
       'after',
       `
-It works on a store that no server is using.
+Open requests of that subject must end first.
 
-Example:
+Examples:
+  sluice erase acme user=ada --yes --url http://127.0.0.1:8787
   sluice erase acme user=ada --yes --store sqlite:sluice-data/sluice.db`,
     )
     .action(
@@ -34,11 +32,12 @@ Example:
         if (options.yes !== true) {
           throw usage(`Erasing ${dimension} ${value} of ${account} cannot be undone`, 'Add --yes to do it.')
         }
-        const { entries } = await withEngine(parseStore(storeOf(self)), 'write', (engine) =>
-          engine.erase(account, dimension, value, OPERATOR),
+        const { entries } = await withDesk(self, 'write', (desk) =>
+          desk.erase(account, dimension, value, OPERATOR),
         )
         if (options.json) return printJson({ account, dimension, value, entries })
         print(`${entries} entries of ${account} no longer name ${dimension} ${value}`)
       },
     )
+  return actsOnState(command)
 }

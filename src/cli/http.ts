@@ -14,6 +14,8 @@ export type Desk = Pick<
   | 'accounts'
   | 'grant'
   | 'revokeGrant'
+  | 'erase'
+  | 'repairClock'
   | 'grants'
   | 'holds'
   | 'subjects'
@@ -33,6 +35,8 @@ export type Desk = Pick<
 export const OPERATOR: Caller = { actor: '@operator' }
 
 const DEADLINE_MS = 30_000
+/** For what reads all that an account ever did. */
+const READS_ALL_MS = 280_000
 
 export interface ServerAddress {
   readonly url: string
@@ -57,6 +61,7 @@ interface Sent {
   /** Sent as it is. */
   readonly yaml?: string
   readonly ifMatch?: string
+  readonly deadlineMs?: number
 }
 
 export function deskOverHttp(server: ServerAddress): Desk {
@@ -76,6 +81,9 @@ export function deskOverHttp(server: ServerAddress): Desk {
     grant: (account, body) => call('POST', of(account, '/grants'), { body }),
     revokeGrant: (account, grant, body = {}) =>
       call('POST', of(account, `/grants/${encodeURIComponent(grant)}/revoke`), { body }),
+    erase: (account, dimension, value) =>
+      call('POST', of(account, '/erase'), { body: { dimension, value }, deadlineMs: READS_ALL_MS }),
+    repairClock: (account) => call('POST', of(account, '/repair')),
     grants: (account, query) => get(of(account, '/grants'), paged(query)),
     holds: (account, query) => get(of(account, '/holds'), paged(query)),
     subjects: (account, query) => get(of(account, '/subjects'), paged(query)),
@@ -109,6 +117,11 @@ export function deskOverHttp(server: ServerAddress): Desk {
   }
 }
 
+/** No method of a desk: on a store without a server there is no clock that anybody watches. */
+export async function acceptClock(server: ServerAddress): Promise<void> {
+  await send(server, 'POST', '/v1/clock/accept', {})
+}
+
 const paged = ({ limit, cursor }: PageQuery): Query => ({ limit, cursor })
 
 async function send(server: ServerAddress, method: string, path: string, sent: Sent): Promise<unknown> {
@@ -121,14 +134,15 @@ async function send(server: ServerAddress, method: string, path: string, sent: S
   if (body !== undefined)
     headers['content-type'] = sent.yaml === undefined ? 'application/json' : 'application/yaml'
   if (sent.ifMatch !== undefined) headers['if-match'] = sent.ifMatch
+  const deadlineMs = sent.deadlineMs ?? DEADLINE_MS
   let answer: Response
   try {
-    const signal = AbortSignal.timeout(DEADLINE_MS)
+    const signal = AbortSignal.timeout(deadlineMs)
     answer = await fetch(url, { method, headers, signal, ...(body !== undefined && { body }) })
   } catch (error) {
     throw new CliError(
       EXIT.unreachable,
-      `${server.url} does not answer: ${reasonOf(error)}`,
+      `${server.url} does not answer: ${reasonOf(error, deadlineMs)}`,
       'Check --url, and that the server runs.',
     )
   }
@@ -138,9 +152,9 @@ async function send(server: ServerAddress, method: string, path: string, sent: S
 }
 
 /** `fetch failed` says nothing; its cause does. */
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, deadlineMs: number): string {
   const { cause, name, message } = error as Error & { cause?: { code?: string; message?: string } }
-  if (name === 'TimeoutError') return `nothing came within ${DEADLINE_MS / 1000} seconds`
+  if (name === 'TimeoutError') return `nothing came within ${deadlineMs / 1000} seconds`
   return cause?.code ?? (cause?.message || message)
 }
 

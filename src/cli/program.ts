@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { accountCommand } from './account.ts'
 import { auditCommand } from './audit.ts'
+import { clockCommand } from './clock.ts'
 import { eraseCommand } from './erase.ts'
 import { explainCommand } from './explain.ts'
 import { grantCommand } from './grant.ts'
@@ -36,6 +37,7 @@ export function createProgram(): Command {
     grantCommand(),
     keyCommand(),
     eraseCommand(),
+    clockCommand(),
     policyCommand(),
   ]
   for (const command of commands) program.addCommand(command)

@@ -118,6 +118,31 @@ describe('beside and through a running server', () => {
     )
   })
 
+  test('a person is forgotten by a running server, once no request of theirs is open', async () => {
+    const subject = { user: 'grace-hopper' }
+    const request = { request_id: 'q3', account: 'acme', subject, feature: 'codex.task' }
+    await call(server.url, '/v1/reserve', { ...request, estimate: { input_tokens: 10 } })
+    const erase = ['erase', 'acme', 'user=grace-hopper', '--yes']
+    const early = await sluice(erase, env)
+    assert.deepEqual([early.code, early.stdout], [1, ''])
+    assert.match(early.stderr, /q3 .*still open.* [Ss]ettle or release it/)
+    await call(server.url, '/v1/settle', { request_id: 'q3', account: 'acme', usage: { input_tokens: 10 } })
+    assert.match(
+      (await sluice(erase, env)).stdout,
+      /^[1-9]\d* entries of acme no longer name user grace-hopper\n$/,
+    )
+    const journal = JSON.stringify(await json(['account', 'entries', 'acme'], env))
+    assert.ok(journal.includes('ada') && !journal.includes('grace-hopper'))
+    assert.equal((await sluice(['audit', '--store', store])).code, 0)
+  })
+
+  test('an account is repaired and a clock accepted while the server runs', async () => {
+    assert.equal((await json(['account', 'repair', 'acme'], env)).id, 'acme')
+    const unknown = await sluice(['account', 'repair', 'nobody'], env)
+    assert.deepEqual([unknown.code, /nobody/.test(unknown.stderr)], [1, true])
+    assert.deepEqual(await json(['clock', 'accept'], env), { accepted: true })
+  })
+
   test('a key is shown once, works, and stops working', async () => {
     const made = await sluice(['key', 'make', 'gateway', '--role', 'read'], env)
     const secret = made.stdout.trim()

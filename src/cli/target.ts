@@ -22,6 +22,13 @@ export const jsonOption = (): Option => new Option('--json', 'answer in JSON, fo
 
 /** Adds `--url`, `--key`, `--store` and `--json`. */
 export function actsOnState(command: Command): Command {
+  return serverOptions(command).addOption(storeOption()).addOption(jsonOption())
+}
+
+/** Adds `--url`, `--key` and `--json`, for what only a running server can do. */
+export const actsOnServer = (command: Command): Command => serverOptions(command).addOption(jsonOption())
+
+function serverOptions(command: Command): Command {
   return command
     .addOption(new Option('--url <address>', 'talk to a running server').env('SLUICE_URL'))
     .addOption(
@@ -29,8 +36,6 @@ export function actsOnState(command: Command): Command {
         'SLUICE_KEY',
       ),
     )
-    .addOption(storeOption())
-    .addOption(jsonOption())
 }
 
 /** The store that a command names, or the default one. */

@@ -44,6 +44,7 @@ describe('the command line', () => {
       'grant',
       'key',
       'erase',
+      'clock',
       'policy',
     ]) {
       assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'))
@@ -114,6 +115,8 @@ describe('what a command acts on', () => {
   })
   test('a server without a key is a mistake of the command line', () =>
     refused(2, /SLUICE_KEY/, 'account', 'list', '--url', 'http://127.0.0.1:9'))
+  test('a clock is accepted by a running server, or by nobody', () =>
+    refused(2, /Name it with --url and --key/, 'clock', 'accept'))
   test('a server and a store at once are a mistake', () =>
     refused(
       2,
