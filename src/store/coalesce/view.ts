@@ -27,6 +27,13 @@ export function isTouched(share: Share): boolean {
   return share.writes.size > 0 || share.entries.length > 0 || share.erase !== undefined
 }
 
+/** Lets go of what the steps have changed. */
+export function forget(share: Share): void {
+  share.writes.clear()
+  share.entries.length = 0
+  share.erase = undefined
+}
+
 /** Takes over what a step asks to change. */
 export function apply(share: Share, done: Done<unknown>): void {
   for (const write of done.writes) share.writes.set(write.key, write.cell)

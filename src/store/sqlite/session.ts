@@ -192,7 +192,10 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
       },
       commit() {
         reading.endSnapshot()
-        return write(rows).then(
+        const written = write(rows)
+        // The message has its own copy.
+        rows.length = 0
+        return written.then(
           () => {
             for (const account of learned) learn(account)
             reading.endSnapshot()
