@@ -374,7 +374,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       )
     },
     acceptClock: () => store.acceptClock(),
-    audit: (auditOptions) => auditStore(store, horizonMs, auditOptions),
+    audit: (auditOptions, caller = SYSTEM_CALLER) => auditStore(core, horizonMs, auditOptions, caller),
     sweep: () => sweeper.sweep(),
     tidyUp: () => sweeper.tidyUp(),
     async countHolds() {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { SluiceError } from '../src/errors.ts'
-import { auditOf, DAY, HOUR, history, MINUTE } from './histories.ts'
+import { accountOf, auditOf, DAY, HOUR, history, MINUTE } from './histories.ts'
 
 const POLICY = `
 features:
@@ -326,6 +326,43 @@ for (const [what, play] of Object.entries(HISTORIES)) {
   })
 }
 
+/** The history, with a checkpoint written before its call of that number; false where it has fewer calls. */
+async function interrupted(play: (on: Played) => Promise<void>, at: number): Promise<Played | undefined> {
+  const on = await history(POLICY)
+  let calls = 0
+  const counting = <O extends object>(target: O): O =>
+    new Proxy(target, {
+      get(of, name) {
+        const found = Reflect.get(of, name) as unknown
+        if (name === 'engine') return counting(found as object)
+        if (typeof found !== 'function' || name === 'wait') return found
+        return async (...args: unknown[]) => {
+          if (calls === at) await on.checkpoint()
+          else if (calls > at && calls % 3 === 0) await on.checkpoint(true)
+          calls += 1
+          return found.apply(of, args)
+        }
+      },
+    })
+  await play(counting(on))
+  return calls > at ? on : undefined
+}
+
+for (const [what, play] of Object.entries(HISTORIES)) {
+  test(`${what}: nothing disagrees from a checkpoint at any point of it either`, async () => {
+    // Before its first call there is no account yet.
+    for (let at = 1; ; at++) {
+      const on = await interrupted(play, at)
+      if (on === undefined) break
+      const kept = await on.keep()
+      assert.deepEqual(auditOf(kept), [])
+      // Where someone was erased after it, the checkpoint has gone.
+      if (accountOf(kept).checkpoint !== undefined) assert.deepEqual(auditOf(kept, { resume: true }), [])
+      else assert.match(what, /erased/)
+    }
+  })
+}
+
 const PLANS = ['plus', 'charging', 'small', 'daily'] as const
 const POLICIES = [
   POLICY,
@@ -400,6 +437,8 @@ const deeds: Readonly<Record<string, fc.Arbitrary<(on: Played, count: number) =>
             overrides: [{ name, limit, ...(ends && limit !== null ? { until_at: on.clock.now + DAY } : {}) }],
           }),
     ),
+  checkpoint: fc.boolean().map((from) => (on) => on.checkpoint(from)),
+  tidy: fc.constant((on) => on.engine.tidyUp()),
   erase: fc.constantFrom('u1', 'u2').map((user) => (on) => on.engine.erase('acme', 'user', user)),
 }
 const weights: Readonly<Record<string, number>> = {
@@ -410,6 +449,8 @@ const weights: Readonly<Record<string, number>> = {
   revoke: 1,
   grant: 3,
   wait: 5,
+  checkpoint: 2,
+  tidy: 1,
 }
 const deed = fc.oneof(
   ...Object.entries(deeds).map(([name, arbitrary]) => ({ weight: weights[name] ?? 4, arbitrary })),
@@ -434,7 +475,9 @@ test('whatever happens to an account, nothing disagrees', async () => {
             if (error instanceof SluiceError && error.code === 'internal') throw error
           }
         }
-        assert.deepEqual(auditOf(await on.keep()), [])
+        const kept = await on.keep()
+        assert.deepEqual(auditOf(kept), [])
+        if (accountOf(kept).checkpoint !== undefined) assert.deepEqual(auditOf(kept, { resume: true }), [])
       },
     ),
     { numRuns: runs },

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { createEngine } from '../src/engine.ts'
+import { type AuditReport, createEngine, type Disagreement } from '../src/engine.ts'
 import type {
   AccountCell,
   Cell,
@@ -15,7 +15,13 @@ import type {
   SubjectCell,
   SystemCell,
 } from '../src/kernel/cells.ts'
-import { auditAccount, auditSystem, type Finding } from '../src/ledger/audit.ts'
+import {
+  auditAccount,
+  auditSystem,
+  type Checkpoint,
+  type Finding,
+  readCheckpoint,
+} from '../src/ledger/audit.ts'
 import { chainHash, emptyHead, readEntry, type StoredEntry } from '../src/ledger/entries.ts'
 import { compilePolicy } from '../src/policy/compile.ts'
 import { memoryStore } from '../src/store/memory.ts'
@@ -46,6 +52,7 @@ export async function history(policy: string, startAt: Millis = START) {
   const on = { account: 'acme' }
   return {
     engine,
+    store,
     clock,
     wait: (ms: Millis) => {
       clock.now += ms
@@ -101,6 +108,18 @@ export async function history(policy: string, startAt: Millis = START) {
     touch: async () => {
       await engine.record({ ...on, request_id: `touch-${clock.now}`, subject: {}, feature: 'job', cost: '0' })
     },
+    /** Audits the account, which must be sound, and writes a checkpoint of it. */
+    checkpoint: async (fromCheckpoints = false): Promise<AuditReport> => {
+      const found: Disagreement[] = []
+      const report = await engine.audit({
+        accounts: ['acme'],
+        fromCheckpoints,
+        writeCheckpoints: true,
+        onDisagreement: (one) => found.push(one),
+      })
+      if (found.length > 0) throw new Error(`a checkpoint of unsound books: ${JSON.stringify(found)}`)
+      return report
+    },
     keep: async (id = 'acme'): Promise<Kept> => {
       const cells = await store.cells(id, '', { limit: 1_000_000 })
       const policies = await store.cells('@system', 'policy:', { limit: 1_000 })
@@ -135,10 +154,19 @@ export const requestsOf = (kept: Kept): RequestCell[] => cellsOf(kept, 'request:
 export interface Looks {
   readonly head?: { readonly seq: number; readonly hash: string }
   readonly horizonMs?: Millis
+  /** From the newest checkpoint on; there must be one that can be read. */
+  readonly resume?: boolean
+}
+
+export function checkpointOf(kept: Kept): Checkpoint | undefined {
+  const stored = kept.entries.find(({ seq }) => seq === accountOf(kept).checkpoint)
+  return stored === undefined ? undefined : readCheckpoint(stored, sha256)
 }
 
 /** Audits a copy the way the engine does: entries in order, every request cell, then the live cells. */
-export function auditOf(kept: Kept, { head, horizonMs = 35 * DAY }: Looks = {}): Finding[] {
+export function auditOf(kept: Kept, { head, horizonMs = 35 * DAY, resume = false }: Looks = {}): Finding[] {
+  const checkpoint = checkpointOf(kept)
+  if (resume) assert.ok(checkpoint !== undefined, 'there is no checkpoint that can be read')
   const findings: Finding[] = []
   const policies = new Map(
     [...kept.policies].map(([version, text]) => [version, compilePolicy(version, text)]),
@@ -149,8 +177,11 @@ export function auditOf(kept: Kept, { head, horizonMs = 35 * DAY }: Looks = {}):
     horizonMs,
     rateCard: (version, feature) => policies.get(version)?.features.get(feature)?.card,
     found: (finding) => findings.push(finding),
+    ...(resume ? { resume: checkpoint } : { verify: checkpoint }),
   })
-  for (const stored of kept.entries) audit.entry(stored)
+  const from = resume ? audit.head.seq : 0
+  for (const stored of kept.entries)
+    if (stored.seq > from || !Number.isInteger(stored.seq)) audit.entry(stored)
   for (const request of requestsOf(kept)) audit.request(request)
   audit.finish({
     account: accountOf(kept),

@@ -3,6 +3,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { Command } from 'commander'
 import type { AuditReport, Disagreement } from '../engine.ts'
 import { CliError, EXIT } from './failure.ts'
+import { OPERATOR } from './http.ts'
 import { count, print, printJson, progress, remark } from './output.ts'
 import { parseStore } from './stores.ts'
 import { jsonOption, storeOf, storeOption, withEngine } from './target.ts'
@@ -10,6 +11,8 @@ import { jsonOption, storeOf, storeOption, withEngine } from './target.ts'
 interface Options {
   readonly heads?: string
   readonly writeHeads?: string
+  readonly fromCheckpoints?: true
+  readonly writeCheckpoints?: true
   readonly json?: true
 }
 type Heads = AuditReport['heads']
@@ -23,17 +26,22 @@ export function auditCommand(): Command {
     .argument('[accounts...]', 'these alone (default: all)')
     .option('--heads <file>', 'compare with heads that an earlier audit wrote: shows a rewritten end')
     .option('--write-heads <file>', 'write the heads, if nothing disagrees; keep the file elsewhere')
+    .option('--from-checkpoints', 'begin each account at its newest checkpoint')
+    .option('--write-checkpoints', 'write one where nothing disagrees; needs the store for itself')
     .addOption(storeOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
       `
-It reads beside a running server. Exit code 1 where something disagrees.
+It reads beside a running server; to write checkpoints, stop that server. Exit code 1 where something disagrees.
+From a checkpoint it finds what has happened since; what lies before, only an audit from the start.
 
 Examples:
   sluice audit
   sluice audit acme --store sqlite:sluice-data/sluice.db
-  sluice audit --heads /backup/heads.json --write-heads /backup/heads.json`,
+  sluice audit --heads /backup/heads.json --write-heads /backup/heads.json
+  sluice audit --write-checkpoints
+  sluice audit --from-checkpoints`,
     )
     .action(async (accounts: readonly string[], options: Options, self: Command) => {
       const heads = options.heads === undefined ? undefined : readHeads(options.heads)
@@ -42,20 +50,27 @@ Examples:
       const begun = performance.now()
       let entries = 0
       let audited = 0
-      const report = await withEngine(parseStore(storeOf(self)), 'read', (engine) =>
-        engine.audit({
-          ...(accounts.length > 0 && { accounts }),
-          ...(heads !== undefined && { heads }),
-          onAccount(_account, of) {
-            audited += 1
-            entries += of
-            shown.show(() => `audit: ${count(audited)} accounts, ${count(entries)} entries`)
+      const { fromCheckpoints = false, writeCheckpoints = false } = options
+      const access = writeCheckpoints ? 'write' : 'read'
+      const report = await withEngine(parseStore(storeOf(self)), access, (engine) =>
+        engine.audit(
+          {
+            ...(accounts.length > 0 && { accounts }),
+            ...(heads !== undefined && { heads }),
+            fromCheckpoints,
+            writeCheckpoints,
+            onAccount(_account, of) {
+              audited += 1
+              entries += of
+              shown.show(() => `audit: ${count(audited)} accounts, ${count(entries)} entries`)
+            },
+            onDisagreement(one) {
+              if (options.json !== true) print(disagreementText(one))
+              else if (found.length < LISTED) found.push(one)
+            },
           },
-          onDisagreement(one) {
-            if (options.json !== true) print(disagreementText(one))
-            else if (found.length < LISTED) found.push(one)
-          },
-        }),
+          OPERATOR,
+        ),
       )
       shown.end()
       if (report.disagreements > 0) process.exitCode = EXIT.finding
@@ -82,9 +97,15 @@ export function disagreementText({ account, kind, message, seq, request, amount 
   return `${kind}: ${message} (${where.join(', ')})`
 }
 
-export function reportText({ accounts, entries, disagreements }: AuditReport, elapsedMs: number): string {
+type Counts = Pick<AuditReport, 'accounts' | 'entries' | 'disagreements'> & Partial<AuditReport>
+
+export function reportText(report: Counts, elapsedMs: number): string {
+  const { accounts, entries, disagreements, checkpoints } = report
+  const { resumed, written } = checkpoints ?? { resumed: 0, written: 0 }
   const verdict = disagreements === 0 ? 'Nothing disagrees' : `${count(disagreements)} disagreements`
-  return `${verdict}: ${count(entries)} entries of ${count(accounts)} accounts in ${(elapsedMs / 1000).toFixed(1)} s`
+  const from = resumed === 0 ? '' : `, ${count(resumed)} of them from a checkpoint on`
+  const kept = written === 0 ? '' : `; ${count(written)} checkpoints written`
+  return `${verdict}: ${count(entries)} entries of ${count(accounts)} accounts${from} in ${(elapsedMs / 1000).toFixed(1)} s${kept}`
 }
 
 function readHeads(file: string): Heads {

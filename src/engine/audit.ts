@@ -8,39 +8,53 @@ import {
   SYSTEM,
   type SystemCell,
 } from '../kernel/cells.ts'
+import { writeCheckpoint } from '../kernel/checkpoint.ts'
 import { auditSystem, type SystemAudit } from '../ledger/audit/system.ts'
-import { type AccountAudit, auditAccount, type Finding } from '../ledger/audit.ts'
+import {
+  type AccountAudit,
+  auditAccount,
+  type Checkpoint,
+  type Finding,
+  type AuditOptions as LedgerOptions,
+  readCheckpoint,
+} from '../ledger/audit.ts'
 import type { ChainHead, StoredEntry } from '../ledger/entries.ts'
 import type { RateCard } from '../ledger/price.ts'
 import { compilePolicy } from '../policy/compile.ts'
 import type { AccountSnapshot, Store } from '../store.ts'
 import { formatMicros, type Millis } from '../units.ts'
-import type { AuditOptions, AuditReport, Disagreement } from './contract.ts'
-import { sha256 } from './core.ts'
+import type { AuditOptions, AuditReport, Caller, Disagreement } from './contract.ts'
+import { type Core, contextOf, sha256 } from './core.ts'
 import { accountUnknown } from './explain.ts'
 
 const PAGE = 1_000
+/** A checkpoint is one text: of an account with more requests within the horizon, some 130 MB, none is written. */
+const MAX_REQUESTS = 1_000_000
 
 export async function auditStore(
-  store: Store,
+  core: Core,
   horizonMs: Millis,
   options: AuditOptions,
+  caller: Caller,
 ): Promise<AuditReport> {
+  const { store } = core
   const heads: Record<string, ChainHead> = {}
   let accounts = 0
   let entries = 0
   let disagreements = 0
+  const checkpoints = { resumed: 0, written: 0 }
   const found = (finding: Finding): void => {
     disagreements += 1
     options.onDisagreement?.(told(finding))
   }
   const rateCard = rateCards(await policiesOf(store))
+  const run = { core, caller, options, checkpoints, prices: { sha256, rateCard, horizonMs, found } }
   for await (const account of accountsOf(store, options.accounts)) {
     const head = options.heads?.[account]
     const audit =
       account === SYSTEM
         ? await auditAll(store, auditSystem({ sha256, head, found }))
-        : await auditOne(store, account, auditAccount(account, { sha256, rateCard, horizonMs, head, found }))
+        : await auditOne(run, account)
     accounts += 1
     entries += audit.entries
     heads[account] = audit.head
@@ -55,10 +69,28 @@ export async function auditStore(
       seq: options.heads?.[account]?.seq ?? 0,
     })
   }
-  return { accounts, entries, disagreements, heads }
+  return { accounts, entries, disagreements, checkpoints, heads }
 }
 
-async function auditOne(store: Store, account: string, audit: AccountAudit): Promise<AccountAudit> {
+interface Run {
+  readonly core: Core
+  readonly caller: Caller
+  readonly options: AuditOptions
+  readonly prices: Omit<LedgerOptions, 'head' | 'resume' | 'verify'>
+  readonly checkpoints: { resumed: number; written: number }
+}
+
+async function auditOne(run: Run, account: string): Promise<AccountAudit> {
+  const { options, checkpoints } = run
+  const { store } = run.core
+  // Read before anything else: a checkpoint is written only where nobody was erased since.
+  const before = await accountCellOf(store, account)
+  const checkpoint = before === undefined ? undefined : await checkpointOf(store, before)
+  const head = options.heads?.[account]
+  const resume = options.fromCheckpoints && reaches(checkpoint, head) ? checkpoint : undefined
+  const verify = resume === undefined ? checkpoint : undefined
+  const audit = auditAccount(account, { ...run.prices, head, resume, verify })
+  const live = options.writeCheckpoints ? await requestIds(store, account) : undefined
   const whole = await readWhole(store, account, audit)
   if (whole.account === null) throw accountUnknown(account)
   // Cells that changed after the snapshot are newer than the entries that were read, and the audit passes over them.
@@ -69,7 +101,50 @@ async function auditOne(store: Store, account: string, audit: AccountAudit): Pro
     holds: whole.holds,
     grants: whole.grants,
   })
+  if (resume !== undefined) checkpoints.resumed += 1
+  if (live !== undefined && before !== undefined && (await keep(run, before, audit, live)))
+    checkpoints.written += 1
   return audit
+}
+
+/** A head that was kept elsewhere lies after the checkpoint, or at it: one before it can be compared only from the start. */
+const reaches = (checkpoint: Checkpoint | undefined, head: ChainHead | undefined): boolean =>
+  checkpoint !== undefined && (head === undefined || head.seq >= checkpoint.head.seq)
+
+/** Writes a checkpoint of an account that is sound and has moved since its last one. */
+async function keep(
+  { core, caller }: Run,
+  before: AccountCell,
+  audit: AccountAudit,
+  live: ReadonlySet<string>,
+): Promise<boolean> {
+  if (audit.disagreements > 0 || audit.head.seq === before.checkpoint) return false
+  const { head, state } = audit.standing(live)
+  if (state.requests.length > MAX_REQUESTS) return false
+  const { id: account, checkpoint, erased } = before
+  const op = { account, head, state, checkpoint, erased }
+  const context = contextOf(caller)
+  const { written } = await core.run(account, ['account'], (cells, env) =>
+    writeCheckpoint(cells, env, context, op),
+  )
+  return written
+}
+
+async function accountCellOf(store: Store, account: string): Promise<AccountCell | undefined> {
+  const [found] = await store.cells(account, 'account', { limit: 1 })
+  return found?.cell as AccountCell | undefined
+}
+
+async function checkpointOf(store: Store, { id, checkpoint }: AccountCell): Promise<Checkpoint | undefined> {
+  if (checkpoint === undefined) return undefined
+  const [stored] = await store.entries(id, { from: checkpoint, to: checkpoint, limit: 1 })
+  return stored === undefined ? undefined : readCheckpoint(stored, sha256)
+}
+
+async function requestIds(store: Store, account: string): Promise<ReadonlySet<string>> {
+  const ids = new Set<string>()
+  for await (const cell of cellsOf(store, account, 'request:')) ids.add((cell as RequestCell).id)
+  return ids
 }
 
 async function auditAll(store: Store, audit: SystemAudit): Promise<SystemAudit> {
@@ -80,13 +155,13 @@ async function auditAll(store: Store, audit: SystemAudit): Promise<SystemAudit> 
   return audit
 }
 
-/** Feeds all entries up to one moment, and answers the cells as they stood then. */
+/** Feeds all entries after the audit's head up to one moment, and answers the cells as they stood then. */
 async function readWhole(
   store: Store,
   account: string,
-  audit: { entry(stored: StoredEntry): void },
+  audit: { entry(stored: StoredEntry): void; readonly head: ChainHead },
 ): Promise<AccountSnapshot> {
-  let last = 0
+  let last = audit.head.seq
   for (;;) {
     const page = await store.entries(account, { from: last + 1, limit: PAGE })
     for (const stored of page) audit.entry(stored)

@@ -100,7 +100,7 @@ export interface Engine {
   /** Brings an account whose last instant lies ahead of the clock back to now, with an entry. */
   repairClock(account: string, caller?: Caller): Promise<wire.AccountView>
   acceptClock(): void
-  audit(options: AuditOptions): Promise<AuditReport>
+  audit(options: AuditOptions, caller?: Caller): Promise<AuditReport>
 
   /** Closes holds past their end until none is left; answers how many. The sweep does it by itself; tests and simulations call it. */
   sweep(): Promise<number>
@@ -120,12 +120,16 @@ export interface AuditOptions {
   readonly accounts?: readonly string[]
   /** Heads kept elsewhere: account → `{ seq, hash }`. An entry of that number must have that hash. */
   readonly heads?: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
+  /** Begin each account at its newest checkpoint; where it has none that can be read, or its head is older, at its start. */
+  readonly fromCheckpoints?: boolean
+  /** Write one for each account in which nothing disagrees and which has moved since its last. It writes to the store. */
+  readonly writeCheckpoints?: boolean
   readonly onAccount?: (account: string, entries: number) => void
   readonly onDisagreement?: (disagreement: Disagreement) => void
 }
 export interface Disagreement {
   readonly account: string
-  /** `chain`, `private`, `charge`, `transfer`, `balance`, `window`, `hold`, `grant`, `missing`, `head`, `format` */
+  /** `chain`, `private`, `checkpoint`, `charge`, `transfer`, `balance`, `window`, `hold`, `grant`, `missing`, `head`, `format` */
   readonly kind: string
   readonly message: string
   readonly seq?: number
@@ -136,6 +140,8 @@ export interface AuditReport {
   readonly accounts: number
   readonly entries: number
   readonly disagreements: number
+  /** Accounts that were audited from their checkpoint on, and checkpoints that were written. */
+  readonly checkpoints: { readonly resumed: number; readonly written: number }
   readonly heads: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
 }
 

@@ -74,6 +74,9 @@ export interface AccountCell {
   openHolds: number
   /** *index*: no hold of this account ends before this instant; null without open holds. */
   dueAt: Millis | null
+  /** Number of the newest checkpoint, which alone still has its state, and of the newest erasure of a person. */
+  checkpoint?: number
+  erased?: number
 }
 
 /** The pseudo-account `@system` keeps policy versions and keys, with a chain of its own. */

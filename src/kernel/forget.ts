@@ -77,8 +77,11 @@ export function eraseSubject(
       if (request !== null) draft.keep(withoutPerson(request))
     }
     draft.dropSubject(op.dimension, op.value)
-    draft.erased = [...op.seqs]
-    draft.change('erased', {
+    const { account } = draft
+    // A checkpoint's state names everyone who counted when it was written.
+    draft.erased = account.checkpoint === undefined ? [...op.seqs] : [...op.seqs, account.checkpoint]
+    delete account.checkpoint
+    account.erased = draft.change('erased', {
       dimension: op.dimension,
       entries: op.seqs.length,
       requests: op.requestIds.length,

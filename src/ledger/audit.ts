@@ -12,6 +12,7 @@ import type { Micros, Millis } from '../units.ts'
 import { compareCells, compareRequest } from './audit/cells.ts'
 import { type Link, openChain } from './audit/chain.ts'
 import { checkUncharged, type Prices, readCharge, readUsage } from './audit/charges.ts'
+import { type Checkpoint, journalAt, stateOf } from './audit/checkpoint.ts'
 import { type Finding, guarded, type Tell, teller } from './audit/findings.ts'
 import { emptyJournal, erasedHolder, holderOf, type Journal } from './audit/journal.ts'
 import type { LiveCells, LiveRequest } from './audit/live.ts'
@@ -29,6 +30,7 @@ import { readErasure, readLimits, readMoves, readRepair, readReset } from './aud
 import {
   type ChainHead,
   type ChangeEntry,
+  type CheckpointState,
   type Entry,
   emptyHead,
   type PrivatePart,
@@ -36,6 +38,7 @@ import {
   type StoredEntry,
 } from './entries.ts'
 
+export { type Checkpoint, readCheckpoint } from './audit/checkpoint.ts'
 export type { Finding, FindingKind } from './audit/findings.ts'
 export type { LiveAccount, LiveCells, LiveGrantCell, LiveRequest, LiveSubject } from './audit/live.ts'
 export { auditSystem, type LiveKey, type LivePolicy, type SystemAudit } from './audit/system.ts'
@@ -46,6 +49,16 @@ export interface AuditOptions extends Prices {
   readonly found: (finding: Finding) => void
   /** A head kept elsewhere: the entry of that number must have that hash. */
   readonly head?: ChainHead | undefined
+  /** Begin here: the first entry read is then the one after its head, and nothing before that is looked at. */
+  readonly resume?: Checkpoint | undefined
+  /** Compare on the way: the entries up to its head must add up to its state. */
+  readonly verify?: Checkpoint | undefined
+}
+
+/** What a new checkpoint says. */
+export interface Standing {
+  readonly head: ChainHead
+  readonly state: CheckpointState
 }
 
 /** One account under audit. First its entries, all of them in order; then its cells. */
@@ -55,6 +68,11 @@ export interface AccountAudit {
   request(cell: LiveRequest): void
   /** The live cells, and what only shows at the end. */
   finish(cells: LiveCells): void
+  /**
+   * What the entries read add up to. Closed requests past the horizon are left out where `live` has them not: the ids of
+   * request cells, read before the last entries were.
+   */
+  standing(live: ReadonlySet<string>): Standing
   /** The last entry read. */
   readonly head: ChainHead
   readonly entries: number
@@ -67,7 +85,9 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
     disagreements += 1
     options.found(finding)
   })
-  const journal = emptyJournal(emptyHead(account, options.sha256))
+  const { resume, verify, horizonMs = Number.POSITIVE_INFINITY } = options
+  const journal = resume === undefined ? emptyJournal(emptyHead(account, options.sha256)) : journalAt(resume)
+  let contradiction: string | undefined
   const chain = openChain(journal, options, tell)
   const reader = openReader(journal, options, tell)
   return {
@@ -76,6 +96,8 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
         const link = chain.read(stored)
         if (link !== undefined) reader.read(link)
       })
+      if (verify !== undefined && stored.seq === verify.head.seq)
+        contradiction = contradictionOf(journal, verify)
     },
     request(cell) {
       guarded(tell, `the cell of request ${cell.id}`, () => compareRequest(journal, cell, tell))
@@ -86,6 +108,17 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
       checkUncharged(journal, tell)
       checkFunding(journal, tell)
       guarded(tell, "the account's cell", () => compareCells(journal, cells, tell))
+      // Someone may have been erased meanwhile: then the entries no longer say what the checkpoint said, and it is gone.
+      if (contradiction !== undefined && cells.account.checkpoint === verify?.seq)
+        tell('checkpoint', contradiction, { seq: verify?.seq })
+    },
+    standing(live) {
+      const old = journal.recordedAt - horizonMs
+      const state = stateOf(
+        journal,
+        (id, { hold, firstAt }) => hold !== null || firstAt > old || live.has(id),
+      )
+      return { head: journal.head, state }
     },
     get head() {
       return journal.head
@@ -97,6 +130,16 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
       return disagreements
     },
   }
+}
+
+/** Requests that a checkpoint left out are not missed: which were past the horizon then is not known any more. */
+function contradictionOf(journal: Journal, { head, state }: Checkpoint): string | undefined {
+  if (journal.head.hash !== head.hash)
+    return `the checkpoint is as of entry ${head.seq} with another hash than that entry has`
+  const told = new Set(state.requests.map(([id]) => id))
+  const right = stateOf(journal, (id, { hold }) => hold !== null || told.has(id))
+  if (JSON.stringify(right) === JSON.stringify(state)) return undefined
+  return `the checkpoint has another state than the entries up to ${head.seq} add up to`
 }
 
 /** Reads what entries say into the journal, in order. */
@@ -160,12 +203,22 @@ function readChange(journal: Journal, entry: ChangeEntry, person: PrivatePart | 
     case 'override':
       return readOverride(journal, entry, person)
     case 'erased':
+      journal.checkpoint = null
       return readErasure(journal, entry)
+    case 'checkpoint':
+      return readCheckpointEntry(journal, entry, tell)
     case 'reset':
       return readReset(journal, entry, person?.subject ?? null, tell)
     case 'repair':
       return readRepair(journal)
   }
+}
+
+function readCheckpointEntry(journal: Journal, { seq, detail }: ChangeEntry, tell: Tell): void {
+  journal.checkpoint = seq
+  const { as_of } = detail as { as_of: number }
+  if (as_of >= seq)
+    tell('checkpoint', `the checkpoint is as of entry ${as_of}, which comes after it`, { seq })
 }
 
 function readOverride(journal: Journal, entry: ChangeEntry, person: PrivatePart | null): void {

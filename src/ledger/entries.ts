@@ -172,7 +172,75 @@ export interface PrivatePart {
   readonly attributes?: Attributes
   /** The subjects a grant is limited to. */
   readonly scope?: Readonly<Record<string, readonly string[]>>
+  /** What a checkpoint says that the journal added up to. */
+  readonly state?: CheckpointState
 }
+
+/** An account's journal as of one entry, as rows: `ledger/audit/checkpoint.ts` writes and reads them. */
+export interface CheckpointState {
+  readonly recorded_at: Millis
+  readonly books: readonly (readonly [account: string, balance: Micros])[]
+  readonly grants: readonly GrantRow[]
+  readonly requests: readonly RequestRow[]
+  readonly windows: readonly WindowRow[]
+  readonly terms: readonly [plan: string | null, status: string | null, zone: string | null]
+  readonly overrides: readonly (readonly [
+    holder: string,
+    name: string,
+    limit: Micros | null,
+    untilAt: Millis | null,
+  ])[]
+  readonly erased_overrides: readonly string[]
+  readonly repaired: boolean
+  /** The checkpoint before this one. */
+  readonly checkpoint: number | null
+}
+export type GrantRow = readonly [
+  id: string,
+  seq: number,
+  kind: string,
+  amount: Micros,
+  priority: number,
+  startsAt: Millis,
+  expiresAt: Millis | null,
+  features: readonly string[] | null,
+  sums: readonly [
+    funded: Micros,
+    refunded: Micros,
+    charged: Micros,
+    expired: Micros,
+    revoked: Micros,
+    repaid: Micros,
+    repaidAtOnce: Micros,
+    rolled: Micros,
+    held: Micros,
+  ],
+  revokedSeq: number | null,
+]
+export type RequestRow = readonly [
+  id: string,
+  firstAt: Millis,
+  last: number,
+  decision: number | null,
+  hold: readonly [granted: Micros, from: Split, expiresAt: Millis | null] | null,
+  charge:
+    | readonly [
+        usage: number,
+        seq: number,
+        subject: Subject | null,
+        standing: Micros,
+        refunded: Micros,
+        cover: Split,
+      ]
+    | null,
+  closed: string | null,
+]
+export type WindowRow = readonly [
+  holder: string,
+  key: string,
+  instances: readonly (readonly [startAt: Millis, plus: Micros, minus: Micros, loose: Micros])[],
+  told: readonly [seenAt: Millis, endAt: Millis] | null,
+]
 
 /** The head of a chain that has no entries yet. */
 export function emptyHead(account: string, sha256: Sha256): ChainHead {

@@ -198,7 +198,7 @@ export function replayText(report: ReplayReport, elapsedAuditMs: number): string
   if (report.audit !== null) {
     const { entries, disagreements } = report.audit
     parts.push(
-      `${bold('Audit')}  ${reportText({ accounts: report.accounts, entries, disagreements, heads: {} }, elapsedAuditMs)}`,
+      `${bold('Audit')}  ${reportText({ accounts: report.accounts, entries, disagreements }, elapsedAuditMs)}`,
     )
   }
   return parts.join('\n\n')

@@ -12,6 +12,7 @@ export function compareCells(journal: Journal, cells: LiveCells, tell: Tell): vo
   const { account } = cells
   compareHead(journal, account, tell)
   compareTerms(journal, account, tell)
+  compareCheckpoint(journal, account, tell)
   compareBooks(journal, account, tell)
   compareGrants(journal, account, tell)
   const held = compareHolds(journal, cells.holds, tell)
@@ -54,6 +55,15 @@ function compareTerms({ terms }: Journal, account: LiveAccount, tell: Tell): voi
         `the account's ${field} is ${account[field]} in its cell, and ${terms[field]} by its entries`,
       )
   }
+}
+
+function compareCheckpoint({ checkpoint }: Journal, account: LiveAccount, tell: Tell): void {
+  const says = account.checkpoint ?? null
+  if (says !== checkpoint)
+    tell(
+      'account',
+      `the account's newest checkpoint is ${says === null ? 'none' : `entry ${says}`} by its cell, and ${checkpoint === null ? 'none' : `entry ${checkpoint}`} by the journal`,
+    )
 }
 
 function compareBooks({ books }: Journal, account: LiveAccount, tell: Tell): void {
@@ -140,8 +150,9 @@ const sayLimit = (limit: Micros | undefined): string => (limit === undefined ? '
 export function compareRequest(journal: Journal, cell: LiveRequest, tell: Tell): void {
   const request = cell.id
   const last = cell.seqs.last ?? 0
-  if (last > journal.head.seq || last < journal.first) return
   const story = journal.requests.get(request)
+  // Without entries there is nothing to compare; before a checkpoint only requests that it knows.
+  if (last === 0 || last > journal.head.seq || (last < journal.first && story === undefined)) return
   if (story === undefined)
     return tell('missing', `the request is ${cell.state} in its cell, and no entry tells of it`, { request })
   if ((cell.state === 'open') !== (story.hold !== null))

@@ -34,6 +34,9 @@ export interface ChainOptions {
 export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions, tell: Tell): Chain {
   let entries = 0
   let keptSeen = false
+  // A journal that is resumed begins after its head, which may be the very one.
+  if (kept !== undefined && kept.seq === journal.head.seq && kept.hash !== journal.head.hash)
+    tellRewritten(kept.seq)
 
   function read(stored: StoredEntry): Link | undefined {
     entries += 1
@@ -70,18 +73,21 @@ export function openChain(journal: Journal, { sha256, head: kept }: ChainOptions
     journal.head = { seq, hash }
     if (kept?.seq === seq) {
       keptSeen = true
-      if (kept.hash !== hash)
-        tell(
-          'head',
-          'the hash is not the one that was kept elsewhere: the journal up to here was rewritten',
-          about,
-        )
+      if (kept.hash !== hash) tellRewritten(seq, about)
     }
     if ('problem' in told) {
       tell('format', told.problem, about)
       return undefined
     }
     return usable(stored, told.value)
+  }
+
+  function tellRewritten(seq: number, about: About = { seq }): void {
+    tell(
+      'head',
+      'the hash is not the one that was kept elsewhere: the journal up to here was rewritten',
+      about,
+    )
   }
 
   function usable(stored: StoredEntry, entry: Entry): Link | undefined {

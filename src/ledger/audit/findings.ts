@@ -7,6 +7,7 @@ import { formatMicros, type Micros, type Millis } from '../../units.ts'
  * - `missing`: lines or cells that must be there and are not
  * - `head`: the end of the journal is not the one that was kept elsewhere
  * - `private`: the erasable part of a line is not the one that was written
+ * - `checkpoint`: a checkpoint that says something else than the entries before it add up to
  * - `charge`: a use without its charge, a charge without its use, a wrong price, cover that does not sum to the cost
  * - `transfer`: a movement of credits that is impossible, or belongs to no charge
  * - `balance`: a ledger account in the cell, or at some entry, that the transfers do not give
@@ -18,6 +19,7 @@ export type FindingKind =
   | 'missing'
   | 'head'
   | 'private'
+  | 'checkpoint'
   | 'charge'
   | 'transfer'
   | 'balance'

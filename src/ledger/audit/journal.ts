@@ -31,6 +31,8 @@ export interface Journal {
   readonly erasedOverrides: Set<string>
   /** The clock was set back: what depends on one window following another is only bounded. */
   repaired: boolean
+  /** Number of the newest checkpoint whose state has not been erased. */
+  checkpoint: number | null
   /** Number of the first entry that was read: what points further back is not known. */
   readonly first: number
 }
@@ -119,6 +121,7 @@ export function emptyJournal(head: ChainHead): Journal {
     overrides: new Map(),
     erasedOverrides: new Set(),
     repaired: false,
+    checkpoint: null,
     first: head.seq + 1,
   }
 }

@@ -33,6 +33,8 @@ export interface LiveAccount {
   readonly overrides: Readonly<Record<string, LiveOverride>>
   readonly openHolds: number
   readonly dueAt: Millis | null
+  /** Number of its newest checkpoint. */
+  readonly checkpoint?: number
 }
 export interface LiveSubject {
   readonly dimension: string

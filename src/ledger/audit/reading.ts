@@ -2,6 +2,7 @@
  * Reads entries that nobody vouches for: whatever stands in them, the answer is an entry whose every field has its type, or
  * a sentence that says what is wrong.
  */
+import { emptyBooks } from '../books.ts'
 import {
   CHANGES,
   ENTRY_FORMAT,
@@ -150,11 +151,40 @@ const DETAIL: Readonly<Record<string, Shape>> = {
   revoke: { id: name },
   hold_closed: { cause: name, returned: count },
   erased: { dimension: name },
+  checkpoint: { as_of: number, hash: name, grants: count, requests: count },
   reset: { window: name, 'by?': name, starts_at: whole, used: whole },
   policy: { version: number, text },
   key_created: { id: name, role: name },
   key_revoked: { id: name },
 }
+
+/** The state of a checkpoint, row by row. */
+const STATE: Shape = {
+  recorded_at: whole,
+  books: listOf(row(oneOf(...Object.keys(emptyBooks())), whole)),
+  grants: listOf(
+    row(
+      ...[name, number, name, count, whole, whole, orNull(whole), orNull(listOf(name))],
+      row(...Array.from({ length: 9 }, () => whole)),
+      orNull(number),
+    ),
+  ),
+  requests: listOf(
+    row(
+      ...[name, whole, count, orNull(number)],
+      orNull(row(count, split, orNull(whole))),
+      orNull(row(number, number, orNull(recordOf(text)), whole, whole, split)),
+      orNull(name),
+    ),
+  ),
+  windows: listOf(row(text, name, listOf(row(count, whole, whole, whole)), orNull(row(whole, whole)))),
+  terms: row(orNull(name), orNull(name), orNull(name)),
+  overrides: listOf(row(text, name, orNull(whole), orNull(whole))),
+  erased_overrides: listOf(name),
+  repaired: (value) => typeof value === 'boolean',
+  checkpoint: orNull(number),
+}
+const state: Check = (value) => isRecord(value) && wrong(value, STATE) === undefined
 
 const wrong = (value: Record<string, unknown>, shape: Shape): string | undefined => {
   for (const field in shape) {
@@ -206,6 +236,7 @@ export function readDoubtfulPrivate(part: string): Read<PrivatePart> {
     subject: recordOf(text),
     'attributes?': recordOf(text),
     'scope?': recordOf(listOf(text)),
+    'state?': state,
   }
   if (!isRecord(parsed) || wrong(parsed, shape) !== undefined)
     return { problem: 'the private part cannot be read' }
