@@ -76,9 +76,10 @@ function record(value: unknown, path: string): [string, unknown][] {
 }
 
 /** Refuses fields that mean nothing here: most are misspelt. */
-function onlyFields(value: unknown, known: readonly string[]): void {
-  for (const [field] of record(value, '')) {
-    if (!known.includes(field)) invalid(`/${field}`, 'no such field', `known fields: ${known.join(', ')}`)
+export function onlyFields(value: unknown, known: readonly string[], path = ''): void {
+  for (const [field] of record(value, path)) {
+    if (!known.includes(field))
+      invalid(`${path}/${field}`, 'no such field', `known fields: ${known.join(', ')}`)
   }
 }
 
@@ -404,11 +405,15 @@ export function overrideOp(given: wire.OverridesRequest): OverrideOp {
   if (!Array.isArray(given.overrides) || given.overrides.length === 0 || given.overrides.length > 64) {
     invalid('/overrides', 'not a list of overrides', 'send 1 to 64 of { name, limit, until_at? }')
   }
-  const overrides = given.overrides.map((one: wire.OverrideIn, place: number) => ({
-    name: text(one?.name, `/overrides/${place}/name`),
-    limitMicros: one.limit === null ? null : amount(one.limit, `/overrides/${place}/limit`),
-    untilAt: optionalInstant(one.until_at, `/overrides/${place}/until_at`) ?? null,
-  }))
+  const overrides = given.overrides.map((one: wire.OverrideIn, place: number) => {
+    const path = `/overrides/${place}`
+    onlyFields(one, ['name', 'limit', 'until_at'], path)
+    return {
+      name: text(one.name, `${path}/name`),
+      limitMicros: one.limit === null ? null : amount(one.limit, `${path}/limit`),
+      untilAt: optionalInstant(one.until_at, `${path}/until_at`) ?? null,
+    }
+  })
   const [only] = named
   return {
     subject: only === undefined ? undefined : { dimension: only[0], value: only[1] },

@@ -24,7 +24,7 @@ import type {
 } from '../wire.ts'
 import type { Caller } from './contract.ts'
 import { type Core, contextOf, sha256 } from './core.ts'
-import { accountId, id, instant, subject } from './intake.ts'
+import { accountId, id, instant, onlyFields, subject } from './intake.ts'
 import { listOf, numberAfter, pageOf } from './paging.ts'
 import { keyView, policyVersionView } from './present.ts'
 
@@ -108,6 +108,7 @@ export async function publish(
 const SECRET = /^sk_([A-Za-z0-9_-]{32})_([!-~]{1,128})$/
 
 export async function makeKey(core: Core, request: KeyRequest, caller: Caller): Promise<KeyMade> {
+  onlyFields(request, ['id', 'role', 'account', 'subject', 'expires_at'])
   const { role } = request
   if (!['admin', 'meter', 'read'].includes(role)) {
     throw new SluiceError('invalid', '/role: not a role', {

@@ -1,6 +1,7 @@
 /** Aggregated usage and cost of an account, exact at any time: read from its usage and charge entries as they stand. */
 import { SluiceError } from '../errors.ts'
 import type { AccountCell } from '../kernel/cells.ts'
+import { CLOCK_TOLERANCE_MS } from '../kernel/draft.ts'
 import type { CalendarUnit, WindowRule } from '../kernel/plan.ts'
 import { boundsAt } from '../kernel/windows.ts'
 import {
@@ -13,6 +14,7 @@ import {
 import type { Store } from '../store.ts'
 import { add, formatMicros, type Micros, type Millis } from '../units.ts'
 import type { UsageQuery, UsageRow } from '../wire.ts'
+import { instant } from './intake.ts'
 import { formatQuantities } from './present.ts'
 
 const PAGE = 1_000
@@ -23,7 +25,8 @@ interface Sum {
   readonly group: Readonly<Record<string, string | null>>
   requests: number
   charged: Micros
-  readonly quantities: Record<string, number>
+  /** By name; names are callers' own, so that no object may lend them what it inherits. */
+  readonly quantities: Map<string, number>
   readonly sources: Record<string, Micros>
 }
 
@@ -31,7 +34,8 @@ export async function usageRows(store: Store, account: AccountCell, query: Usage
   const bucketAt = bucketOf(query, account)
   const sums = new Map<string, Sum>()
   const recent = new Map<number, StoredEntry>()
-  for (let from = await firstSince(store, account, query.from); ; ) {
+  // A use may lie as far after its entry as clocks may differ.
+  for (let from = await firstSince(store, account, query.from - CLOCK_TOLERANCE_MS); ; ) {
     const page = await store.entries(account.id, { from, kinds: ['usage', 'charge'], limit: PAGE })
     for (const stored of page) {
       if (stored.kind === 'usage') {
@@ -70,7 +74,9 @@ async function quantitiesOf(
   const [before] = await store.entries(account, { from: usage, to: usage, limit: 1 })
   const earlier = before === undefined ? {} : (readEntry(before) as UsageEntry).quantities
   const names = new Set([...Object.keys(quantities), ...Object.keys(earlier)])
-  return Object.fromEntries([...names].map((name) => [name, (quantities[name] ?? 0) - (earlier[name] ?? 0)]))
+  return Object.fromEntries(
+    [...names].map((name) => [name, (owned(quantities, name) ?? 0) - (owned(earlier, name) ?? 0)]),
+  )
 }
 
 function count(
@@ -88,7 +94,7 @@ function count(
   const key = JSON.stringify([startAt, group])
   let sum = sums.get(key)
   if (sum === undefined) {
-    sum = { startAt, group, requests: 0, charged: 0, quantities: {}, sources: {} }
+    sum = { startAt, group, requests: 0, charged: 0, quantities: new Map(), sources: {} }
     sums.set(key, sum)
   }
   sum.charged = add(sum.charged, charge.cost)
@@ -98,7 +104,7 @@ function count(
   }
   if (charge.corrects === undefined) sum.requests += 1
   for (const [name, quantity] of Object.entries(quantities)) {
-    sum.quantities[name] = add(sum.quantities[name] ?? 0, quantity)
+    sum.quantities.set(name, add(sum.quantities.get(name) ?? 0, quantity))
   }
 }
 
@@ -114,10 +120,13 @@ function groupOf(
       if (name === 'endpoint') return [name, usage.endpoint ?? null]
       const [part, ...rest] = name.split('.')
       const from = part === 'subject' ? person?.subject : person?.attributes
-      return [name, from?.[rest.join('.')] ?? null]
+      return [name, (from && owned(from, rest.join('.'))) ?? null]
     }),
   )
 }
+
+const owned = <T>(record: Readonly<Record<string, T>>, name: string): T | undefined =>
+  Object.hasOwn(record, name) ? record[name] : undefined
 
 function rowOf(sum: Sum): UsageRow {
   return {
@@ -125,7 +134,7 @@ function rowOf(sum: Sum): UsageRow {
     group: sum.group,
     requests: sum.requests,
     charged: formatMicros(sum.charged),
-    quantities: formatQuantities(sum.quantities),
+    quantities: formatQuantities(Object.fromEntries(sum.quantities)),
     sources: Object.fromEntries(
       Object.entries(sum.sources).map(([source, amount]) => [source, formatMicros(amount)]),
     ),
@@ -133,7 +142,9 @@ function rowOf(sum: Sum): UsageRow {
 }
 
 function bucketOf(query: UsageQuery, account: AccountCell): (at: Millis) => Millis {
-  if (!(query.from <= query.to))
+  instant(query.from, '/from')
+  instant(query.to, '/to')
+  if (query.from > query.to)
     throw new SluiceError('invalid', '/to: lies before from', {
       path: '/to',
       remedy: 'send from and to as instants, from first',
