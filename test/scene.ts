@@ -60,6 +60,8 @@ export interface SceneOptions extends Partial<Omit<EngineOptions, 'store' | 'pol
   readonly account?: Partial<wire.AccountRequest> | null
   readonly policy?: Partial<PolicyDocument>
   readonly startAt?: Millis
+  /** False: no policy is published yet. */
+  readonly published?: boolean
   /** The clocks that the store's is held against. */
   readonly node?: { readonly wall: () => Millis; readonly monotonic: () => number }
 }
@@ -68,10 +70,11 @@ export type Scene = Awaited<ReturnType<typeof scene>>
 
 /** Opens an engine whose only plan is `plan`, with the account `a` on it. */
 export async function scene(plan: PlanDocument, options: SceneOptions = {}) {
-  const { account = {}, policy = {}, startAt = START, node, ...rest } = options
+  const { account = {}, policy = {}, startAt = START, published = true, node, ...rest } = options
   const clock = { now: startAt }
   const store = memoryStore({ now: () => clock.now, strict: true, ...node })
-  const engine = await createEngine({ store, policy: policyOf(plan, policy), sweeps: false, ...rest })
+  const written = published ? { policy: policyOf(plan, policy) } : {}
+  const engine = await createEngine({ store, ...written, sweeps: false, ...rest })
   if (account !== null) await engine.createAccount({ id: 'a', plan: 'plan', ...account })
   const on = (id: string) => ({
     ...callsOf(engine, id),
@@ -99,6 +102,11 @@ export async function scene(plan: PlanDocument, options: SceneOptions = {}) {
     after: (ms: Millis) => {
       clock.now += ms
     },
+    /** Everything that is kept of the account, and which entries there are in all. */
+    everything: async () => ({
+      account: [await allCells(store, 'a'), await store.entries('a', { limit: 100_000 })],
+      journal: (await engine.journal({ limit: 500 })).items.map(({ id, hash }) => `${id} ${hash}`),
+    }),
     publish: (next: PlanDocument, more: Partial<PolicyDocument> = {}) =>
       engine.publishPolicy(JSON.stringify(policyOf(next, { ...policy, ...more })), undefined),
   }

@@ -78,10 +78,6 @@ function plain(answer: unknown): unknown {
   return rest
 }
 
-async function everything(on: Scene): Promise<unknown> {
-  const journal = await on.engine.journal({ limit: 500 })
-  return { kept: await on.kept(), journal: journal.items.map(({ id, hash }) => `${id} ${hash}`) }
-}
 /** How many entries there are of each kind, in all accounts. */
 async function counts(on: Scene): Promise<Record<string, number>> {
   const { items } = await on.engine.journal({ limit: 500 })
@@ -95,11 +91,11 @@ describe('an operation that is repeated', () => {
     test(`${what}: one after another it is answered the same, and nothing changes after the first`, async () => {
       const on = await made(before)
       const first = await call(on)
-      const after = await everything(on)
+      const after = await on.everything()
       for (let n = 0; n < 3; n++) {
         on.after(MINUTE)
         assert.deepEqual(plain(await call(on)), plain(first))
-        assert.deepEqual(await everything(on), after)
+        assert.deepEqual(await on.everything(), after)
       }
       await on.agree()
     })
@@ -122,10 +118,10 @@ describe('a key is made once, since its secret is told once', () => {
     const on = await made(undefined)
     const key = { id: 'k', role: 'meter', account: 'a' } as const
     const { secret } = await on.engine.createKey(key)
-    const before = await everything(on)
+    const before = await on.everything()
     const { detail, message } = await refused('conflict', '/id', () => on.engine.createKey(key))
     assert.ok(!JSON.stringify([detail, message]).includes(secret))
-    assert.deepEqual(await everything(on), before)
+    assert.deepEqual(await on.everything(), before)
     assert.equal((await on.engine.authenticate(secret))?.id, 'k', 'the first stays valid')
   })
   test('of many at once, one is made', async () => {
@@ -177,12 +173,12 @@ describe('the same id with another meaning is a conflict, and changes nothing', 
     test(what, async () => {
       const on = await made(undefined)
       const first = await call(on)
-      const before = await everything(on)
+      const before = await on.everything()
       for (const other of others) {
         const { detail } = await refused('conflict', undefined, () => other(on))
         assert.deepEqual(plain(detail.first), plain(first), 'it carries the first answer')
       }
-      assert.deepEqual(await everything(on), before)
+      assert.deepEqual(await on.everything(), before)
     })
   }
   test('the order in which fields are sent is no part of the meaning', async () => {
@@ -216,7 +212,7 @@ describe('the same id with another meaning is a conflict, and changes nothing', 
 test('a precondition that no longer holds is refused, where something would change', async () => {
   const on = await made(undefined)
   await on.engine.patchAccount('a', { status: 'suspended' }, 1)
-  const before = await everything(on)
+  const before = await on.everything()
   await refused('precondition_failed', undefined, () => on.engine.patchAccount('a', { status: 'active' }, 1))
   await refused('precondition_failed', undefined, () =>
     on.engine.overrideLimits('a', { overrides: [{ name: 'b', limit: 5 }], reason: 'x' }, 1),
@@ -224,7 +220,7 @@ test('a precondition that no longer holds is refused, where something would chan
   await refused('precondition_failed', undefined, () =>
     on.engine.publishPolicy(JSON.stringify(policyOf(CREDITS_ONLY)), 0),
   )
-  assert.deepEqual(await everything(on), before)
+  assert.deepEqual(await on.everything(), before)
 })
 
 describe('many callers on one account', () => {
