@@ -15,7 +15,7 @@ import { createPace } from './coalesce/pace.ts'
 import { PolicyWanted, policies, SYSTEM_ACCOUNT } from './coalesce/policies.ts'
 import { createQueue, type Op } from './coalesce/queue.ts'
 import { pause, soon } from './coalesce/soon.ts'
-import { apply, forget, isTouched, lookAll, type Share, shareOf } from './coalesce/view.ts'
+import { apply, handOver, isTouched, lookAll, type Share, shareOf } from './coalesce/view.ts'
 
 export type {
   Backend,
@@ -209,8 +209,6 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
     else {
       try {
         const committed = batch.session.commit()
-        // What is on its way is not needed again: kept, it made each garbage collection move three times as much.
-        for (const share of shares) forget(share)
         if (committed !== undefined) await committed
       } catch (error) {
         return recover(batch, error, repeats)
@@ -307,10 +305,11 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
 
   function stage(share: Share, batch: Batch): void {
     if (!isTouched(share)) return
+    const change = handOver(share)
     try {
-      batch.bytes += batch.session.stage(share)
+      batch.bytes += batch.session.stage(change)
       batch.staged++
-      batch.entries += share.entries.length
+      batch.entries += change.entries.length
     } catch (error) {
       const ops = batch.deferred.filter((op) => op.account === share.account)
       batch.refused.push({ ops, error })

@@ -34,10 +34,7 @@ export interface Session {
   fetch(missing: readonly Missing[]): Promise<void>
   /** Takes what one account's steps ask for, at most once for each account, and tells its size in bytes. */
   stage(change: Change): number
-  /**
-   * Makes everything staged durable, or throws `CommitError`. A plain return means that it is. The staged changes are
-   * emptied as soon as this has returned, in whichever way.
-   */
+  /** Makes everything staged durable, or throws `CommitError`. A plain return means that it is. */
   commit(): Promise<void> | undefined
   /** Ends a batch that has nothing to write, or that will not be written. */
   abandon(): void

@@ -8,14 +8,14 @@ import type { Op } from './queue.ts'
 type Seen = Cell | StoredEntry | DueHolds | null
 
 /** One account's part of a batch: its operations, and what those decided so far have changed. */
-export interface Share extends Change {
+export interface Share {
   readonly account: string
   readonly ops: readonly Op[]
   /** How many of the operations are decided. */
   decided: number
   reader: Reader | undefined
-  readonly writes: Map<Key, Cell | null>
-  readonly entries: StoredEntry[]
+  writes: Map<Key, Cell | null>
+  entries: StoredEntry[]
   erase: Set<number> | undefined
 }
 
@@ -27,11 +27,16 @@ export function isTouched(share: Share): boolean {
   return share.writes.size > 0 || share.entries.length > 0 || share.erase !== undefined
 }
 
-/** Lets go of what the steps have changed. */
-export function forget(share: Share): void {
-  share.writes.clear()
-  share.entries.length = 0
+/**
+ * Gives away what the steps have changed. A batch in flight that kept it as well made each garbage collection move three
+ * times as much.
+ */
+export function handOver(share: Share): Change {
+  const { account, writes, entries, erase } = share
+  share.writes = new Map()
+  share.entries = []
   share.erase = undefined
+  return { account, writes, entries, erase }
 }
 
 /** Takes over what a step asks to change. */
