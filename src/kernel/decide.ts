@@ -5,7 +5,7 @@
 
 import { owed } from '../ledger/books.ts'
 import type { LimitLine } from '../ledger/entries.ts'
-import { burnOrder, EVERY_FEATURE, type Subject, usable } from '../ledger/grants.ts'
+import { burnOrder, EVERY_FEATURE, type Grant, type Subject, usable } from '../ledger/grants.ts'
 import { costOf, type Quantities, type RateLine } from '../ledger/price.ts'
 import type { Micros, Millis } from '../units.ts'
 import { MICROS_PER_UNIT, mulDivFloor } from '../units.ts'
@@ -96,6 +96,7 @@ interface Purse {
         readonly open: boolean
       }[]
     | undefined
+  readonly grant: Grant | undefined
   readonly step: number
 }
 
@@ -339,6 +340,7 @@ function allowancePurse(source: AllowanceSource, question: Question, step: numbe
     source: `allowance:${source.name}`,
     by: source.by,
     windows,
+    grant: undefined,
     step,
   }
 }
@@ -360,12 +362,14 @@ function grantPurses(
       source: `grant:${grant.id}`,
       by: undefined,
       windows: undefined,
+      grant,
       step,
     })
   }
   // A step without grants still tells that credits are what is short.
   if (into.length === before) {
-    into.push({ available: 0, reason: 'credits_short', source: '', by: undefined, windows: undefined, step })
+    const none = { source: '', by: undefined, windows: undefined, grant: undefined }
+    into.push({ available: 0, reason: 'credits_short', ...none, step })
   }
 }
 
@@ -380,6 +384,7 @@ function overagePurse(source: OverageSource, question: Question, step: number, i
     source: OVERAGE,
     by: undefined,
     windows: [{ key: OVERAGE, limit, state, open: isOpen(source.rule, stored, state) }],
+    grant: undefined,
     step,
   }
 }
@@ -531,7 +536,7 @@ function sourceLines(
   for (const purse of purses) {
     const source = waterfall[purse.step] as Plan['waterfall'][number]
     if (source.kind === 'credits') {
-      if (purse.step !== creditsStep) into.push(creditsLine(source, question, parts))
+      if (purse.step !== creditsStep) into.push(creditsLine(source, purses, purse.step, parts))
       creditsStep = purse.step
       continue
     }
@@ -561,23 +566,24 @@ function tookFrom(parts: readonly Part[], source: string): Micros {
   return 0
 }
 
-function creditsLine(source: CreditsSource, question: Question, parts: readonly Part[]): LimitLine {
+function creditsLine(
+  source: CreditsSource,
+  purses: readonly Purse[],
+  step: number,
+  parts: readonly Part[],
+): LimitLine {
   let limit = 0
   let held = 0
   let took = 0
-  for (const grant of question.account.grants) {
-    if (
-      !source.kinds.includes(grant.kind) ||
-      !usable(grant, question.nowAt, question.feature, question.subject)
-    )
-      continue
-    limit += grant.remaining
-    held += grant.held
-    took += tookFrom(parts, `grant:${grant.id}`)
+  for (const purse of purses) {
+    if (purse.step !== step || purse.grant === undefined) continue
+    limit += purse.grant.remaining
+    held += purse.grant.held
+    took += tookFrom(parts, purse.source)
   }
   return [
     'credits',
-    source.kinds.join('+'),
+    kindsOf(source),
     null,
     'cu',
     limit,
@@ -587,6 +593,17 @@ function creditsLine(source: CreditsSource, question: Question, parts: readonly 
     null,
     took,
   ]
+}
+
+/** A step's kinds in one word, joined once. */
+const joinedKinds = new WeakMap<CreditsSource, string>()
+function kindsOf(source: CreditsSource): string {
+  let kinds = joinedKinds.get(source)
+  if (kinds === undefined) {
+    kinds = source.kinds.join('+')
+    joinedKinds.set(source, kinds)
+  }
+  return kinds
 }
 
 // --- partial grants
