@@ -5,8 +5,12 @@ import { readPrivate } from '../ledger/entries.ts'
 import type { Store } from '../store.ts'
 import type { Caller } from './contract.ts'
 import { type Core, contextOf } from './core.ts'
+import { breathe } from './paging.ts'
 
 const PAGE = 500
+
+/** How often what was written meanwhile is looked for; someone who goes on acting is never quite forgotten. */
+const MAX_PASSES = 8
 
 export async function erase(
   core: Core,
@@ -16,20 +20,26 @@ export async function erase(
 ): Promise<{ readonly entries: number }> {
   const { store } = core
   const context = contextOf(caller)
-  const requestIds = await requestsOf(store, account, subject)
-  const seqs = await entriesOf(store, account, subject)
   let entries = 0
-  // One transaction may carry only so much; the last one tells of what is left, also when nothing is.
-  do {
-    const some = { requests: requestIds.splice(0, PAGE), seqs: seqs.splice(0, PAGE) }
-    const op = { account, ...subject, seqs: some.seqs, requestIds: some.requests }
-    const keys: Key[] = [
-      'account',
-      subjectKey(subject.dimension, subject.value),
-      ...some.requests.map(requestKey),
-    ]
-    entries += (await core.run(account, keys, (cells, env) => eraseSubject(cells, env, context, op))).entries
-  } while (requestIds.length > 0 || seqs.length > 0)
+  for (let pass = 0, from = 1; pass < MAX_PASSES; pass++) {
+    const requestIds = await requestsOf(store, account, subject)
+    const named = await entriesOf(store, account, subject, from)
+    from = named.next
+    const last = requestIds.length === 0 && named.seqs.length === 0
+    // One transaction may carry only so much; the last pass finds nothing, and drops a cell that counts for no one.
+    do {
+      const some = { requests: requestIds.splice(0, PAGE), seqs: named.seqs.splice(0, PAGE) }
+      const op = { account, ...subject, seqs: some.seqs, requestIds: some.requests }
+      const keys: Key[] = [
+        'account',
+        subjectKey(subject.dimension, subject.value),
+        ...some.requests.map(requestKey),
+      ]
+      entries += (await core.run(account, keys, (cells, env) => eraseSubject(cells, env, context, op)))
+        .entries
+    } while (requestIds.length > 0 || named.seqs.length > 0)
+    if (last) break
+  }
   await store.eraseRefusals(account, subject.dimension, subject.value)
   return { entries }
 }
@@ -52,6 +62,7 @@ async function requestsOf(
     const last = page.at(-1)
     if (last === undefined || page.length < PAGE) return found
     after = last.key
+    await breathe()
   }
 }
 
@@ -59,17 +70,18 @@ async function entriesOf(
   store: Store,
   account: string,
   { dimension, value }: SubjectName,
-): Promise<number[]> {
-  const found: number[] = []
-  for (let from = 1; ; ) {
+  start: number,
+): Promise<{ readonly seqs: number[]; readonly next: number }> {
+  const seqs: number[] = []
+  for (let from = start; ; ) {
     const page = await store.entries(account, { from, limit: PAGE })
     for (const stored of page) {
       const person = readPrivate(stored)
       if (person?.subject[dimension] === value || person?.scope?.[dimension]?.includes(value) === true)
-        found.push(stored.seq)
+        seqs.push(stored.seq)
     }
-    const last = page.at(-1)
-    if (last === undefined || page.length < PAGE) return found
-    from = last.seq + 1
+    from = (page.at(-1)?.seq ?? from - 1) + 1
+    if (page.length < PAGE) return { seqs, next: from }
+    await breathe()
   }
 }

@@ -7,6 +7,7 @@ import type { Store } from '../store.ts'
 import { formatMicros } from '../units.ts'
 import type { DecisionAnswer, Explanation } from '../wire.ts'
 import type { Core } from './core.ts'
+import { breathe } from './paging.ts'
 import { entryView } from './present.ts'
 
 const PAGE = 500
@@ -87,6 +88,7 @@ async function scan(store: Store, account: string, requestId: string): Promise<S
     const last = page.at(-1)
     if (last === undefined || page.length < PAGE) return found
     from = last.seq + 1
+    await breathe()
   }
 }
 

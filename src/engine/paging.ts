@@ -4,6 +4,9 @@ import type { List, PageQuery } from '../wire.ts'
 export const DEFAULT_LIMIT = 50
 export const MAX_LIMIT = 500
 
+/** Lets others in between the pages of a long read. */
+export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
 export interface Window {
   readonly limit: number
   readonly after: string | undefined

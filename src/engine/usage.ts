@@ -15,6 +15,7 @@ import type { Store } from '../store.ts'
 import { add, formatMicros, type Micros, type Millis } from '../units.ts'
 import type { UsageQuery, UsageRow } from '../wire.ts'
 import { instant } from './intake.ts'
+import { breathe } from './paging.ts'
 import { formatQuantities } from './present.ts'
 
 const PAGE = 1_000
@@ -54,6 +55,7 @@ export async function usageRows(store: Store, account: AccountCell, query: Usage
     const last = page.at(-1)
     if (last === undefined || page.length < PAGE) break
     from = last.seq + 1
+    await breathe()
   }
   return [...sums.values()].sort((a, b) => a.startAt - b.startAt || b.charged - a.charged).map(rowOf)
 }

@@ -49,10 +49,10 @@ function isIdle(draft: Draft, cell: SubjectCell): boolean {
   pruneCounters(counters, draft.plan, draft.nowAt)
   if (Object.keys(counters.windows).length > 0 || Object.keys(counters.concurrency).length > 0) return false
   if (Object.values(cell.overrides).some((override) => inForce(override, draft.nowAt))) return false
-  const guards = draft.plan === undefined ? undefined : namesOf(draft.plan).guards
-  return Object.entries(counters.rates).every(([name, state]) => {
-    const guard = guards?.get(name)
-    return guard?.kind !== 'rate' || rateIsIdle(guard, state, draft.nowAt)
+  const rates = draft.plan === undefined ? undefined : namesOf(draft.plan).rates
+  return Object.entries(counters.rates).every(([key, state]) => {
+    const guard = rates?.get(key)
+    return guard === undefined || rateIsIdle(guard, state, draft.nowAt)
   })
 }
 
@@ -76,6 +76,10 @@ export function eraseSubject(
       const request = draft.request(id)
       if (request !== null) draft.keep(withoutPerson(request))
     }
+    const nothing = op.seqs.length === 0 && op.requestIds.length === 0
+    if (nothing && !draft.subjectExists(op.dimension, op.value))
+      return { result: { entries: 0 }, keep: false }
+    refuseWhereHeld(draft.subject(op.dimension, op.value))
     draft.dropSubject(op.dimension, op.value)
     const { account } = draft
     // A checkpoint's state names everyone who counted when it was written.
@@ -90,13 +94,22 @@ export function eraseSubject(
   })
 }
 
+/** A request that was reserved after the person's requests were looked up still counts in the cell. */
+function refuseWhereHeld(cell: SubjectCell): void {
+  const { windows, concurrency } = cell.counters
+  const held = Object.values(windows).some((window) => window.held > 0)
+  if (held || Object.values(concurrency).some((ends) => ends.length > 0)) refuseOpen('a request')
+}
+
+function refuseOpen(what: string): never {
+  fail('conflict', `${what} of this subject is still open`, {
+    path: '/value',
+    remedy: 'settle or release it, or wait for its end',
+  })
+}
+
 function withoutPerson(known: RequestCell): RequestCell {
-  if (known.state === 'open') {
-    fail('conflict', `request ${known.id} of this subject is still open`, {
-      path: '/subject',
-      remedy: 'settle or release it, or wait for its end',
-    })
-  }
+  if (known.state === 'open') refuseOpen(`request ${known.id}`)
   const request = copyRequest(known)
   request.subject = {}
   request.attributes = {}
