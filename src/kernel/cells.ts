@@ -213,7 +213,7 @@ export interface Part {
 /** Which instance of a window: its state's key and start. A start of 0 is an instance that has ended. */
 export type WindowRef = readonly [key: string, startAt: Millis]
 
-/** What a guard counts for this request. `at` is when a rate admitted it, or the start of a budget's window. */
+/** What a guard counts for this request; a rate by what its state is kept under. `at` is when a rate admitted it, or the start of a budget's window. */
 export interface GuardHold {
   readonly kind: 'rate' | 'concurrency' | 'budget'
   readonly name: string

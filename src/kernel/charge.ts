@@ -9,12 +9,12 @@ import type { Grant, Subject } from '../ledger/grants.ts'
 import type { Quantities } from '../ledger/price.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import type { GuardHold, Hold, Part, RequestCell } from './cells.ts'
-import { addToInstance, addToWindow, removeHoldEnd } from './counters.ts'
+import { addToInstance, addToWindow, namesOf, removeHoldEnd } from './counters.ts'
 import { coverage, effectiveRate, metered } from './decide.ts'
 import type { Draft, Move } from './draft.ts'
 import { issueGrant } from './grants.ts'
 import { ruleOf, subjectCells, takePlaces } from './hold.ts'
-import { ABSORB, type Plan, type RateGuard } from './plan.ts'
+import { ABSORB, type Plan, type RateGuard, rateKey } from './plan.ts'
 import { rateGiveBack, rateTake } from './rates.ts'
 import { windowAt } from './windows.ts'
 
@@ -176,15 +176,16 @@ function settleRate(draft: Draft, held: GuardHold, use: Use, at: Millis): void {
   if (actual === held.amount) return
   const counters = draft.counters(held.by, use.subject)
   const effective = effectiveRate(guard, rateQuestion(draft, guard, use.subject, at))
-  const next = rateGiveBack(effective, counters.rates[guard.name], held.amount - actual, held.at, at)
-  if (next === undefined) delete counters.rates[guard.name]
-  else counters.rates[guard.name] = next
+  const key = rateKey(guard)
+  const next = rateGiveBack(effective, counters.rates[key], held.amount - actual, held.at, at)
+  if (next === undefined) delete counters.rates[key]
+  else counters.rates[key] = next
 }
 
-/** The rate in force that counts amounts under this name, where what was used says how much. */
+/** The rate in force that counts these amounts, where what was used says how much. */
 function amountRate(draft: Draft, held: GuardHold, use: Use): RateGuard | undefined {
-  const guard = draft.plan?.guards.find((other) => other.name === held.name)
-  if (guard?.kind !== 'rate' || guard.by !== held.by || guard.meter.kind === 'requests') return undefined
+  const guard = draft.plan === undefined ? undefined : namesOf(draft.plan).rates.get(held.name)
+  if (guard === undefined || guard.by !== held.by || guard.meter.kind === 'requests') return undefined
   return guard.meter.kind === 'quantity' && use.quantities === undefined ? undefined : guard
 }
 
@@ -209,7 +210,8 @@ function countRate(draft: Draft, guard: RateGuard, subject: Subject, amount: num
   if (amount === 0) return
   const counters = draft.counters(guard.by, subject)
   const effective = effectiveRate(guard, rateQuestion(draft, guard, subject, at))
-  counters.rates[guard.name] = rateTake(effective, counters.rates[guard.name], amount, at)
+  const key = rateKey(guard)
+  counters.rates[key] = rateTake(effective, counters.rates[key], amount, at)
 }
 
 function rateQuestion(draft: Draft, guard: RateGuard, subject: Subject, nowAt: Millis) {

@@ -2,13 +2,24 @@
 import { assert } from '../assert.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import type { Counters, WindowRef, WindowState } from './cells.ts'
-import { ABSORB, type Guard, OVERAGE, type Plan, type RecurringGrant, type WindowRule } from './plan.ts'
+import {
+  ABSORB,
+  type Guard,
+  OVERAGE,
+  type Plan,
+  type RateGuard,
+  type RecurringGrant,
+  rateKey,
+  type WindowRule,
+} from './plan.ts'
 import { type Frame, windowAt } from './windows.ts'
 
 /** What a plan keeps state for, looked up by name. */
 export interface PlanNames {
   readonly rules: ReadonlyMap<string, WindowRule>
   readonly guards: ReadonlyMap<string, Guard>
+  /** By what their state is kept under. */
+  readonly rates: ReadonlyMap<string, RateGuard>
   /** Recurring grants under the key of their state, `<plan>/<grant>`. */
   readonly recurring: ReadonlyMap<string, RecurringGrant>
   /** Dimensions that some guard, allowance or bound counts by. */
@@ -21,9 +32,11 @@ export function namesOf(plan: Plan): PlanNames {
   if (known !== undefined) return known
   const rules = new Map<string, WindowRule>()
   const guards = new Map<string, Guard>()
+  const rates = new Map<string, RateGuard>()
   const dimensions = new Set(plan.subjects.map((bound) => bound.dimension))
   for (const guard of plan.guards) {
     guards.set(guard.name, guard)
+    if (guard.kind === 'rate') rates.set(rateKey(guard), guard)
     if (guard.kind === 'budget') rules.set(guard.name, guard.rule)
     if (guard.by !== undefined) dimensions.add(guard.by)
   }
@@ -35,7 +48,7 @@ export function namesOf(plan: Plan): PlanNames {
   }
   if (plan.shortfall !== undefined) rules.set(ABSORB, plan.shortfall.rule)
   const recurring = new Map(plan.grants.map((grant) => [`${plan.name}/${grant.name}`, grant]))
-  const made = { rules, guards, recurring, dimensions: [...dimensions] }
+  const made = { rules, guards, rates, recurring, dimensions: [...dimensions] }
   names.set(plan, made)
   return made
 }
@@ -121,8 +134,7 @@ export function pruneCounters(
   for (const name in counters.concurrency)
     if (counters.concurrency[name]?.length === 0) delete counters.concurrency[name]
   if (known !== undefined)
-    for (const name in counters.rates)
-      if (known.guards.get(name)?.kind !== 'rate') delete counters.rates[name]
+    for (const key in counters.rates) if (!known.rates.has(key)) delete counters.rates[key]
   return dropped ?? NONE
 }
 const NONE: readonly DroppedWindow[] = []

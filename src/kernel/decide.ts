@@ -20,6 +20,7 @@ import {
   type OverageSource,
   type Plan,
   type RateGuard,
+  rateKey,
   type WindowRule,
 } from './plan.ts'
 import { rateFreeAt, rateTake, rateView } from './rates.ts'
@@ -202,7 +203,7 @@ function guardState(guard: Guard, question: Question): GuardState {
 
 function rateState(written: RateGuard, question: Question): GuardState {
   const guard = effectiveRate(written, question)
-  const rate = countersOf(question, guard.by).rates[guard.name]
+  const rate = countersOf(question, guard.by).rates[rateKey(guard)]
   const view = rateView(guard, rate, question.nowAt)
   const asks = asksOf(guard, question, question.cost, question.quantities)
   return {
@@ -491,7 +492,9 @@ function takeGuard(
   return guardLine(state, granted, state.used, Math.max(0, state.room - granted), resetsAt)
 }
 
-function holdOf({ kind, name, by }: Guard, amount: number, at: Millis): GuardHold {
+function holdOf(guard: Guard, amount: number, at: Millis): GuardHold {
+  const { kind, by } = guard
+  const name = guard.kind === 'rate' ? rateKey(guard) : guard.name
   return by === undefined ? { kind, name, amount, at } : { kind, name, by, amount, at }
 }
 

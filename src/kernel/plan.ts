@@ -94,6 +94,15 @@ export type Meter =
   | { readonly kind: 'cost' }
   | { readonly kind: 'quantity'; readonly quantity: string }
 
+/**
+ * What a rate's state is kept under: its name, and its meter where that is not requests. A rate that comes to meter
+ * something else begins anew, since µCU counted as requests would refuse for years.
+ */
+export function rateKey({ name, meter }: RateGuard): string {
+  if (meter.kind === 'requests') return name
+  return meter.kind === 'cost' ? `${name}:cost` : `${name}:quantity:${meter.quantity}`
+}
+
 export interface ConcurrencyGuard extends GuardBase {
   readonly kind: 'concurrency'
   readonly limit: number
