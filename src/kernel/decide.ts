@@ -584,18 +584,7 @@ function creditsLine(
     held += purse.grant.held
     took += tookFrom(parts, purse.source)
   }
-  return [
-    'credits',
-    kindsOf(source),
-    null,
-    'cu',
-    limit,
-    0,
-    held + took,
-    limit - held - took,
-    null,
-    took,
-  ]
+  return ['credits', kindsOf(source), null, 'cu', limit, 0, held + took, limit - held - took, null, took]
 }
 
 /** A step's kinds in one word, joined once. */
