@@ -154,8 +154,8 @@ export const requestsOf = (kept: Kept): RequestCell[] => cellsOf(kept, 'request:
 export interface Looks {
   readonly head?: { readonly seq: number; readonly hash: string }
   readonly horizonMs?: Millis
-  /** From the newest checkpoint on; there must be one that can be read. */
-  readonly resume?: boolean
+  /** From this checkpoint on, or from the newest; there must be one that can be read. */
+  readonly resume?: boolean | Checkpoint
 }
 
 export function checkpointOf(kept: Kept): Checkpoint | undefined {
@@ -165,8 +165,8 @@ export function checkpointOf(kept: Kept): Checkpoint | undefined {
 
 /** Audits a copy the way the engine does: entries in order, every request cell, then the live cells. */
 export function auditOf(kept: Kept, { head, horizonMs = 35 * DAY, resume = false }: Looks = {}): Finding[] {
-  const checkpoint = checkpointOf(kept)
-  if (resume) assert.ok(checkpoint !== undefined, 'there is no checkpoint that can be read')
+  const checkpoint = typeof resume === 'object' ? resume : checkpointOf(kept)
+  if (resume === true) assert.ok(checkpoint !== undefined, 'there is no checkpoint that can be read')
   const findings: Finding[] = []
   const policies = new Map(
     [...kept.policies].map(([version, text]) => [version, compilePolicy(version, text)]),

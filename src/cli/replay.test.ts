@@ -88,6 +88,26 @@ describe('a replay', () => {
   })
 })
 
+describe('an audit from checkpoints', () => {
+  const audited = async (...flags: string[]) =>
+    JSON.parse((await sluice(['audit', ...store, '--json', ...flags])).stdout)
+
+  test('begins where the last one wrote them, and reads less', async () => {
+    const first = await audited('--from-checkpoints', '--write-checkpoints')
+    assert.deepEqual([first.clean, first.checkpoints.resumed], [true, 0])
+    assert.equal(first.checkpoints.written, first.accounts - 1, 'each account but @system')
+    const second = await audited('--from-checkpoints')
+    assert.deepEqual([second.clean, second.checkpoints.resumed], [true, first.checkpoints.written])
+    assert.ok(second.entries < first.entries / 2, `${second.entries} of ${first.entries}`)
+    const { stdout } = await sluice(['audit', ...store, '--from-checkpoints'])
+    assert.match(stdout, /^Nothing disagrees: .* accounts, \d of them from a checkpoint on in/m)
+  })
+  test('a whole audit agrees with them', async () => {
+    const whole = await audited()
+    assert.deepEqual([whole.clean, whole.checkpoints], [true, { resumed: 0, written: 0 }])
+  })
+})
+
 describe('an audit of damaged books', () => {
   const heads = join(folder, 'heads.json')
 

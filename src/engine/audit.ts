@@ -28,7 +28,7 @@ import { type Core, contextOf, sha256 } from './core.ts'
 import { accountUnknown } from './explain.ts'
 
 const PAGE = 1_000
-/** A checkpoint is one text: of an account with more requests within the horizon, some 130 MB, none is written. */
+/** A checkpoint is one text: of an account with more requests within the horizon, some 150 MB, none is written. */
 const MAX_REQUESTS = 1_000_000
 
 export async function auditStore(

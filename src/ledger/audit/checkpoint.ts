@@ -2,7 +2,8 @@
  * Checkpoints: what a journal added up to as of one entry, kept with a later entry of the same chain. That entry's body says
  * which entry, and with what hash; the state names people, so it is the private part, which goes when one of them is erased.
  *
- * Rows are sorted, so that equal journals have equal texts; a request that was settled takes some 130 bytes.
+ * Rows are sorted, so that equal journals have equal texts; a request that was settled takes 152 bytes
+ * (measured on 20,000, with ids of 36 characters).
  */
 import { emptyBooks } from '../books.ts'
 import type {

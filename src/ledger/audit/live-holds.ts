@@ -75,6 +75,11 @@ function compareHold(journal: Journal, cell: LiveRequest, tell: Tell): void {
         amount,
       },
     )
+  if (amount !== hold.granted)
+    tell('hold', `${cu(amount)} are held in its cell, and its last decision granted ${cu(hold.granted)}`, {
+      request,
+      amount: amount - hold.granted,
+    })
   compareBySource(cell.hold.parts, hold.from, (source, says, right) =>
     tell('hold', `${cu(says)} are held from ${source} in its cell, and its decision took ${cu(right)}`, {
       request,
