@@ -36,21 +36,16 @@ export interface Core {
 export function createCore(store: Store): Core {
   return {
     store,
-    async run(account, keys, step, priority) {
+    run(account, keys, step, priority) {
       let nowAt: number | undefined
-      const reply = await store
-        .transact(
-          account,
-          keys,
-          (cells, env) => {
-            nowAt = env.now
-            return step(cells, env)
-          },
-          priority,
-        )
-        .catch(asError)
-      if ('fault' in reply) throw errorOf(reply.fault, nowAt)
-      return reply.ok
+      const timed: typeof step = (cells, env) => {
+        nowAt = env.now
+        return step(cells, env)
+      }
+      return store.transact(account, keys, timed, priority).then((reply) => {
+        if ('fault' in reply) throw errorOf(reply.fault, nowAt)
+        return reply.ok
+      }, asError)
     },
   }
 }

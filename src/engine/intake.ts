@@ -70,14 +70,15 @@ function duration(value: unknown, path: string, least: Millis): Millis | undefin
   return invalid(path, 'not a duration', `send integer milliseconds from ${least} to ${MAX_DURATION}`)
 }
 
-function record(value: unknown, path: string): [string, unknown][] {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return Object.entries(value)
+function record(value: unknown, path: string): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>
   return invalid(path, 'not an object', 'send a JSON object')
 }
 
 /** Refuses fields that mean nothing here: most are misspelt. */
 export function onlyFields(value: unknown, known: readonly string[], path = ''): void {
-  for (const [field] of record(value, path)) {
+  for (const field of Object.keys(record(value, path))) {
     if (!known.includes(field))
       invalid(`${path}/${field}`, 'no such field', `known fields: ${known.join(', ')}`)
   }
@@ -85,21 +86,27 @@ export function onlyFields(value: unknown, known: readonly string[], path = ''):
 
 export function subject(value: unknown, path = '/subject'): Readonly<Record<string, string>> {
   if (value === undefined) return {}
-  const entries = record(value, path)
-  if (entries.length > MAX_DIMENSIONS) invalid(path, 'too many dimensions', `send at most ${MAX_DIMENSIONS}`)
+  const given = record(value, path)
+  const dimensions = Object.keys(given)
+  if (dimensions.length > MAX_DIMENSIONS)
+    invalid(path, 'too many dimensions', `send at most ${MAX_DIMENSIONS}`)
   const result: Record<string, string> = {}
-  for (const [dimension, name] of entries)
-    result[id(dimension, `${path}/${dimension}`)] = id(name, `${path}/${dimension}`)
+  for (const dimension of dimensions) {
+    const at = `${path}/${dimension}`
+    result[id(dimension, at)] = id(given[dimension], at)
+  }
   return result
 }
 
 function attributes(value: unknown): Readonly<Record<string, string>> | undefined {
   if (value === undefined) return undefined
-  const entries = record(value, '/attributes')
-  if (entries.length > MAX_ATTRIBUTES)
+  const all = record(value, '/attributes')
+  const names = Object.keys(all)
+  if (names.length > MAX_ATTRIBUTES)
     invalid('/attributes', 'too many attributes', `send at most ${MAX_ATTRIBUTES}`)
   const result: Record<string, string> = {}
-  for (const [name, given] of entries) {
+  for (const name of names) {
+    const given = all[name]
     const path = `/attributes/${name}`
     const plain = typeof given === 'boolean' || (typeof given === 'number' && Number.isFinite(given))
     result[id(name, path)] = text(plain ? String(given) : given, path)
@@ -108,11 +115,12 @@ function attributes(value: unknown): Readonly<Record<string, string>> | undefine
 }
 
 export function quantities(value: unknown, path: string): Readonly<Record<string, number>> {
-  const entries = record(value, path)
-  if (entries.length > MAX_QUANTITIES) invalid(path, 'too many quantities', `send at most ${MAX_QUANTITIES}`)
+  const given = record(value, path)
+  const names = Object.keys(given)
+  if (names.length > MAX_QUANTITIES) invalid(path, 'too many quantities', `send at most ${MAX_QUANTITIES}`)
   const result: Record<string, number> = {}
-  for (const [name, given] of entries) {
-    const micros = parseMicros(given)
+  for (const name of names) {
+    const micros = parseMicros(given[name])
     if (micros === undefined)
       invalid(
         `${path}/${name}`,
@@ -130,7 +138,8 @@ function meaning(...parts: readonly unknown[]): string {
 }
 function sorted(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value ?? null
-  return Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  const entries = Object.entries(value)
+  return entries.length < 2 ? entries : entries.sort(([a], [b]) => (a < b ? -1 : 1))
 }
 
 // --- operations
@@ -362,7 +371,7 @@ function zone(value: unknown): string {
 /** The most keys of metadata an account keeps. */
 const MAX_METADATA = 32
 function metadata(value: unknown): Readonly<Record<string, string>> {
-  const entries = record(value, '/metadata')
+  const entries = Object.entries(record(value, '/metadata'))
   if (entries.length > MAX_METADATA) invalid('/metadata', 'too many keys', `send at most ${MAX_METADATA}`)
   return Object.fromEntries(
     entries.map(([key, given]) => [id(key, `/metadata/${key}`), text(given, `/metadata/${key}`)]),
@@ -489,7 +498,7 @@ function patterns(value: unknown): readonly string[] | undefined {
 
 function scope(value: unknown): Readonly<Record<string, readonly string[]>> | undefined {
   if (value === undefined) return undefined
-  const entries = record(value, '/subjects')
+  const entries = Object.entries(record(value, '/subjects'))
   if (entries.length === 0 || entries.length > MAX_DIMENSIONS)
     invalid('/subjects', 'no dimensions, or too many', `name 1 to ${MAX_DIMENSIONS} dimensions`)
   return Object.fromEntries(
