@@ -8,7 +8,7 @@ import { price } from '../ledger/price.ts'
 import type { Millis } from '../units.ts'
 import { bookCharge, bookClosing } from './book.ts'
 import type { RequestCell } from './cells.ts'
-import { chargeHold, countedRates } from './charge.ts'
+import { chargeHold } from './charge.ts'
 import { copyAccount, copyRequest, type Draft } from './draft.ts'
 import { fail } from './faults.ts'
 import { expireGrant, nextRecurrence, recur, repayDebt, startRecurrences } from './grants.ts'
@@ -117,7 +117,7 @@ function expireHold(draft: Draft, request: RequestCell): void {
   const card = draft.env.policy.at(request.policyVersion)?.features.get(request.feature)?.card
   const priced =
     quantities === undefined || card === undefined ? undefined : price(card, request.attributes, quantities)
-  spending.guards.push(...countedRates(draft, hold, use))
+  spending.guards.push(...spending.rates)
   bookCharge(draft, request, spending, {
     op: 'expiry',
     cost,

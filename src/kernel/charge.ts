@@ -9,7 +9,7 @@ import type { Grant, Subject } from '../ledger/grants.ts'
 import type { Quantities } from '../ledger/price.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import type { GuardHold, Hold, Part, RequestCell } from './cells.ts'
-import { addToInstance, addToWindow, namesOf, removeHoldEnd } from './counters.ts'
+import { addToInstance, addToWindow, removeHoldEnd } from './counters.ts'
 import { coverage, effectiveRate, metered } from './decide.ts'
 import type { Draft, Move } from './draft.ts'
 import { issueGrant } from './grants.ts'
@@ -23,13 +23,22 @@ export interface Spending {
   readonly parts: Part[]
   readonly windows: WindowMove[]
   readonly moves: Move[]
-  /** Budgets as they were charged, so that a refund finds them; and rates that a later settle may correct. */
+  /** Budgets as they were charged, so that a refund finds them. */
   readonly guards: GuardHold[]
+  /** What rates count of it, in case a later settle corrects that. */
+  rates: readonly GuardHold[]
   /** Given back from the hold to its sources. */
   returned: Micros
 }
 
-export const noSpending = (): Spending => ({ parts: [], windows: [], moves: [], guards: [], returned: 0 })
+export const noSpending = (): Spending => ({
+  parts: [],
+  windows: [],
+  moves: [],
+  guards: [],
+  rates: [],
+  returned: 0,
+})
 
 export interface Use {
   readonly feature: string
@@ -53,7 +62,7 @@ export function chargeHold(draft: Draft, request: RequestCell, use: Use, at: Mil
   spending.returned = add(hold.granted, -Math.min(hold.granted, use.cost))
   settleGuards(draft, request, hold, use, at, spending)
   chargeBeyond(draft, use, left, at, spending)
-  delete request.hold
+  request.hold = undefined
   request.expiresAt = null
   draft.account.openHolds -= 1
   if (draft.account.openHolds === 0) draft.account.dueAt = null
@@ -150,9 +159,9 @@ function settleGuards(
     const counters = draft.counters(held.by, use.subject)
     if (held.kind === 'concurrency')
       removeHoldEnd(counters, held.name, present(request.expiresAt, 'an open request has an end'))
-    if (held.kind === 'rate') settleRate(draft, held, use, at)
     if (held.kind === 'budget') budgeted = true
   }
+  spending.rates = settleRates(draft, hold.guards, use, at)
   if (!budgeted) return
   // A budget that was extended over two of its windows was filled in that order, and is charged in it.
   const left = new Map<string, Micros>()
@@ -167,40 +176,68 @@ function settleGuards(
   }
 }
 
-/** The estimate that a rate counted at admission becomes what was really used. */
-function settleRate(draft: Draft, held: GuardHold, use: Use, at: Millis): void {
-  const guard = amountRate(draft, held, use)
-  if (guard === undefined) return
-  const actual = metered(guard, use.cost, use.quantities)
-  if (actual > held.amount) return countRate(draft, guard, use.subject, actual - held.amount, at)
-  if (actual === held.amount) return
-  const counters = draft.counters(held.by, use.subject)
-  const effective = effectiveRate(guard, rateQuestion(draft, guard, use.subject, at))
+/**
+ * Rates over amounts come to what was really used, whatever the estimate said of it: more is counted now, even past the
+ * limit; less is taken back from the last admission first, as far as that still counts. Answers what counts from then on.
+ */
+function settleRates(draft: Draft, admitted: readonly GuardHold[], use: Use, at: Millis): GuardHold[] {
+  const counted: GuardHold[] = []
+  for (const guard of draft.plan?.guards ?? []) {
+    if (guard.kind !== 'rate' || guard.meter.kind === 'requests') continue
+    const held = admitted.filter(
+      ({ kind, name, by }) => kind === 'rate' && name === rateKey(guard) && by === guard.by,
+    )
+    if (held.length === 0 && !counts(guard, use)) continue
+    if (guard.meter.kind === 'quantity' && use.quantities === undefined) counted.push(...held)
+    else counted.push(...settleRate(draft, guard, held, use, at))
+  }
+  return counted
+}
+
+function settleRate(
+  draft: Draft,
+  guard: RateGuard,
+  held: readonly GuardHold[],
+  use: Use,
+  at: Millis,
+): GuardHold[] {
+  let over = metered(guard, use.cost, use.quantities)
+  for (const { amount } of held) over -= amount
+  if (over > 0) {
+    countRate(draft, guard, use.subject, over, at)
+    const base = { kind: 'rate', name: rateKey(guard), amount: over, at } as const
+    return [...held, guard.by === undefined ? base : { ...base, by: guard.by }]
+  }
+  const kept: GuardHold[] = []
+  for (const one of held.toReversed()) {
+    const back = Math.min(-over, one.amount)
+    over += back
+    if (back > 0) giveBackRate(draft, guard, use.subject, back, one.at, at)
+    if (back < one.amount) kept.unshift({ ...one, amount: one.amount - back })
+  }
+  return kept
+}
+
+function giveBackRate(
+  draft: Draft,
+  guard: RateGuard,
+  subject: Subject,
+  amount: number,
+  takenAt: Millis,
+  at: Millis,
+): void {
+  const counters = draft.counters(guard.by, subject)
+  const effective = effectiveRate(guard, rateQuestion(draft, guard, subject, at))
   const key = rateKey(guard)
-  const next = rateGiveBack(effective, counters.rates[key], held.amount - actual, held.at, at)
+  const next = rateGiveBack(effective, counters.rates[key], amount, takenAt, at)
   if (next === undefined) delete counters.rates[key]
   else counters.rates[key] = next
-}
-
-/** The rate in force that counts these amounts, where what was used says how much. */
-function amountRate(draft: Draft, held: GuardHold, use: Use): RateGuard | undefined {
-  const guard = draft.plan === undefined ? undefined : namesOf(draft.plan).rates.get(held.name)
-  if (guard === undefined || guard.by !== held.by || guard.meter.kind === 'requests') return undefined
-  return guard.meter.kind === 'quantity' && use.quantities === undefined ? undefined : guard
-}
-
-/** What rates count of a hold that ended by itself and was charged, so that a settle that comes later corrects them. */
-export function countedRates(draft: Draft, hold: Hold, use: Use): GuardHold[] {
-  return hold.guards.flatMap((held) => {
-    const guard = amountRate(draft, held, use)
-    return guard === undefined ? [] : [{ ...held, amount: metered(guard, use.cost, use.quantities) }]
-  })
 }
 
 /** Brings the rates that counted a hold which ended by itself to what was really used. */
 export function correctRates(draft: Draft, request: RequestCell, use: Use, at: Millis): void {
   const charge = present(request.charge, 'only a charged request can be corrected')
-  for (const held of charge.guards) if (held.kind === 'rate') settleRate(draft, held, use, at)
+  settleRates(draft, charge.guards, use, at)
   request.charge = { ...charge, guards: charge.guards.filter(({ kind }) => kind !== 'rate') }
 }
 
@@ -379,7 +416,11 @@ function restoreBudgets(draft: Draft, request: RequestCell, amount: Micros, spen
 
 /** Parts by source, in the order first drawn: a source that paid within the hold and beyond it is told once. */
 export function splitOf(parts: readonly Part[]): Split {
-  const sums = new Map<string, Micros>()
-  for (const { source, amount } of parts) sums.set(source, add(sums.get(source) ?? 0, amount))
-  return [...sums]
+  const split: [source: string, amount: Micros][] = []
+  for (const { source, amount } of parts) {
+    const same = split.find((share) => share[0] === source)
+    if (same === undefined) split.push([source, amount])
+    else same[1] = add(same[1], amount)
+  }
+  return split
 }

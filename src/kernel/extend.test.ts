@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { CREDITS_ONLY, HOUR, MINUTE, START, scene } from '../../test/scene.ts'
-import type { PlanDocument } from '../policy/schema.ts'
 import type * as wire from '../wire.ts'
+
+type PlanDocument = Parameters<typeof scene>[0]
 
 describe('what would unblock an extend', () => {
   const windows: PlanDocument = {

@@ -177,7 +177,7 @@ function bodyOf(
     cost: priced?.cost ?? hold?.granted ?? 0,
     granted: hold?.granted ?? 0,
     ...(priced?.quantities === undefined ? {} : { estimate: priced.quantities }),
-    ...(result.outcome === 'partial' && hold?.estimate !== undefined
+    ...(result.outcome === 'partial' && priced?.quantities !== undefined && hold?.estimate !== undefined
       ? { granted_estimate: hold.estimate }
       : {}),
     from: splitOf(hold?.parts ?? []),

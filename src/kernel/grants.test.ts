@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ALL_CREDITS, CREDITS_ONLY, DAY, HOUR, type Scene, START, scene } from '../../test/scene.ts'
-import type { PlanDocument } from '../policy/schema.ts'
+
+type PlanDocument = Parameters<typeof scene>[0]
 
 describe('a gap of many periods leaves what they would have left one by one', () => {
   const daily = (features?: string[]): PlanDocument => ({

@@ -149,12 +149,16 @@ export function growHold(
     maxEndAt: hold.maxEndAt,
     onExpiry: hold.onExpiry,
     granted: total,
-    ...(quantities === undefined ? {} : { estimate: quantities }),
+    // A step that states a cost says nothing of quantities: those that were estimated stand.
+    ...estimateOf(quantities ?? hold.estimate),
     parts: mergeParts(draft, request.subject, [...hold.parts, ...verdict.parts]),
     guards: mergeGuards([...hold.guards, ...added].map((guard) => liveBudget(draft, request.subject, guard))),
   }
   request.hold = grown
 }
+
+const estimateOf = (estimate: Quantities | undefined): Pick<Hold, 'estimate'> =>
+  estimate === undefined ? {} : { estimate }
 
 /** Moves a hold's end, and with it the end that its concurrency guards know. */
 export function moveEnd(draft: Draft, request: RequestCell, endAt: Millis): void {
@@ -254,19 +258,30 @@ function sameWindows(a: readonly WindowRef[] | undefined, b: readonly WindowRef[
   )
 }
 
-/** Budgets of the same instance are one; so are amounts of one rate, as if all had been admitted at the first: never too much is given back. */
+/** How many admissions of one rate a hold tells apart, so that what goes back is taken from where it counts. More outgrow 1.5 KB. */
+const MAX_ADMISSIONS = 4
+
+/** Budgets of the same instance are one; so are a rate's oldest admissions, as if made at the first: too little goes back, never too much. */
 function mergeGuards(guards: readonly GuardHold[]): GuardHold[] {
   const merged: GuardHold[] = []
   for (const guard of guards) {
-    const same = merged.findIndex(
-      (other) =>
-        other.kind === guard.kind &&
-        other.name === guard.name &&
-        (guard.kind === 'rate' || other.at === guard.at),
-    )
+    const same = merged.findIndex((other) => isSamePlace(other, guard))
     const other = merged[same]
     if (other === undefined) merged.push(guard)
     else merged[same] = { ...other, amount: add(other.amount, guard.amount) }
+    if (guard.kind === 'rate') mergeOldest(merged, guard)
   }
   return merged
+}
+
+const isSamePlace = (a: GuardHold, b: GuardHold): boolean =>
+  a.kind === b.kind && a.name === b.name && a.at === b.at
+
+function mergeOldest(merged: GuardHold[], { name }: GuardHold): void {
+  const places = merged.flatMap((one, place) => (one.kind === 'rate' && one.name === name ? [place] : []))
+  const [first, second] = places
+  if (places.length <= MAX_ADMISSIONS || first === undefined || second === undefined) return
+  const [oldest, next] = [merged[first] as GuardHold, merged[second] as GuardHold]
+  merged[first] = { ...oldest, amount: add(oldest.amount, next.amount) }
+  merged.splice(second, 1)
 }
