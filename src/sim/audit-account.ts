@@ -33,6 +33,7 @@ function termsOf(op: wire.GrantRequest): Omit<GrantBook, 'startsAt'> {
     expiresAt: op.expires_at ?? null,
     features: op.features,
     subjects: op.subjects === undefined ? undefined : Object.fromEntries(subjects),
+    hasStarted: false,
     charged: [],
     moves: [],
   }

@@ -101,6 +101,7 @@ function newGrant(books: Books, id: string): (amount: bigint) => GrantBook {
     expiresAt: null,
     features: undefined,
     subjects: undefined,
+    hasStarted: true,
     charged: [],
     moves: [],
   })

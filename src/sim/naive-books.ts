@@ -34,6 +34,8 @@ export interface GrantBook {
   readonly subjects: Readonly<Record<string, readonly string[]>> | undefined
   /** The name of the plan's grant that it is a period of. */
   readonly recurring?: string
+  /** Whether it has repaid what it can, as every grant does first. */
+  hasStarted: boolean
   ended?: 'expired' | 'revoked'
   /** What left it and came back, other than by charges: positive is out. */
   /** What charges took and corrections gave back. */

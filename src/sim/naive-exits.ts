@@ -61,8 +61,7 @@ export function chargeHold(books: Books, request: RequestBook, use: Use): Charge
   const budgets = [...Map.groupBy(hold.budgets, (one) => one.window.name).values()]
   const counted = budgets.flatMap((held) => upTo(held, use.cost))
   delete request.hold
-  adjustTakes(books, request, hold.takes, use)
-  request.takes = hold.takes
+  request.takes = adjustTakes(books, request, hold.takes, use)
   const within = enter(books, request, { at: books.now, parts: kept, counted })
   emptyEnded(books)
   const excess = use.cost - amountOf(kept)
@@ -105,18 +104,21 @@ function countInBudgets(books: Books, request: RequestBook, amount: bigint): Cou
   )
 }
 
-/** Rates count what was used: more is added now, less is as if it had never been admitted. */
-function adjustTakes(books: Books, request: RequestBook, all: readonly Take[], use: Use): void {
-  for (const takes of Map.groupBy(all, (one) => one.name).values()) {
-    const [{ name, meter } = { name: '', meter: '' }] = takes
-    if (meter === 'requests') continue
+/** Rates count what was used: more is added now, less is as if it had never been admitted, the last first. */
+function adjustTakes(books: Books, request: RequestBook, all: readonly Take[], use: Use): Take[] {
+  const counted: Take[] = []
+  for (const guard of guardsFor(books, request.feature, request.subject)) {
+    if (!('rate' in guard) || guard.rate.meter === 'requests') continue
+    const { name } = guard
+    const { meter } = guard.rate
+    const { book, pace } = rateRoom(books, guard, request.subject)
+    const takes = all.filter((one) => one.book === book && one.meter === meter)
+    counted.push(...takes)
     if (meter !== 'cost' && use.quantities === undefined) continue
     const truly = meter === 'cost' ? use.cost : (use.quantities?.[meter] ?? 0n)
     const admitted = sum(takes.map(({ admission }) => admission.amount))
-    const guard = guardsFor(books, request.feature, request.subject).find((one) => one.name === name)
-    if (guard === undefined || !('rate' in guard)) continue
-    const { book, pace } = rateRoom(books, guard, request.subject)
-    if (truly > admitted) admit(book, pace, truly - admitted, books.now)
+    if (truly > admitted)
+      counted.push({ name, meter, book, admission: admit(book, pace, truly - admitted, books.now) })
     let back = admitted - truly
     for (const { admission } of takes.toReversed()) {
       const amount = least(back, admission.amount)
@@ -124,6 +126,7 @@ function adjustTakes(books: Books, request: RequestBook, all: readonly Take[], u
       back -= amount
     }
   }
+  return counted
 }
 
 /** A hold that was charged by itself was charged too little, or too much. Answers what that changes. */

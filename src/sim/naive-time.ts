@@ -42,7 +42,7 @@ function nextEvent(books: Books, to: Millis): { readonly at: Millis; run(): void
     if (nextAt !== null) events.push({ at: nextAt, run: () => recur(books, recurrence) })
   }
   for (const grant of books.grants) {
-    if (grant.ended !== undefined || grant.startsAt <= books.now) continue
+    if (grant.ended !== undefined || grant.hasStarted) continue
     events.push({ at: grant.startsAt, run: () => void repay(books, grant) })
   }
   const due = events.filter(({ at }) => at <= to)
@@ -120,6 +120,7 @@ function planGrant(
     features: written.features,
     subjects: undefined,
     recurring: written.name ?? written.kind,
+    hasStarted: false,
     charged: [],
     moves: [],
   }
@@ -135,6 +136,7 @@ function issue(books: Books, written: RecurringGrantDocument, at: Millis): Grant
 
 /** A grant without scope repays debt before anything else. Answers how much. */
 export function repay(books: Books, grant: GrantBook): bigint {
+  grant.hasStarted = true
   if (grant.features !== undefined || grant.subjects !== undefined) return 0n
   const amount = least(debtOf(books), grantRoom(books, grant))
   if (amount <= 0n) return 0n
