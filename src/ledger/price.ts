@@ -85,12 +85,11 @@ export function costOf(line: RateLine, quantities: Quantities): Micros {
 }
 
 function unpricedBy(line: RateLine, quantities: Quantities): readonly string[] {
-  let unpriced: string[] | undefined
-  for (const name of Object.keys(quantities)) {
-    if (line.terms.some((term) => term.quantity === name)) continue
-    unpriced ??= []
-    unpriced.push(name)
-  }
-  return unpriced ?? NONE
+  const unpriced = Object.keys(quantities).filter((name) => !prices(line, name))
+  return unpriced.length === 0 ? NONE : unpriced
+}
+function prices(line: RateLine, quantity: string): boolean {
+  for (const term of line.terms) if (term.quantity === quantity) return true
+  return false
 }
 const NONE: readonly string[] = []

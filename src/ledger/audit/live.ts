@@ -60,11 +60,13 @@ export interface LiveRequest {
   readonly state: string
   readonly expiresAt: Millis | null
   readonly subject: Subject
-  readonly hold?: {
-    readonly granted: Micros
-    readonly parts: readonly LivePart[]
-    readonly guards: readonly LiveGuard[]
-  }
+  readonly hold?:
+    | {
+        readonly granted: Micros
+        readonly parts: readonly LivePart[]
+        readonly guards: readonly LiveGuard[]
+      }
+    | undefined
   readonly charge?: {
     readonly seq: number
     readonly cost: Micros
