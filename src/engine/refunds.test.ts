@@ -99,7 +99,10 @@ describe('a refund never gives more than was charged', () => {
   test('nor after others have given back', async () => {
     const on = await used()
     await on.refund('r', 'one', { amount: 10 })
-    await refused('invalid', '/amount', () => on.refund('r', 'two', { amount: '4.000001' }))
+    const { detail } = await refused('invalid', '/amount', () =>
+      on.refund('r', 'two', { amount: '4.000001' }),
+    )
+    assert.match(detail.remedy ?? '', /at most 4 CU/)
     await on.refund('r', 'two', { amount: 4 })
   })
 })

@@ -3,7 +3,7 @@
 import type { ChargeEntry } from '../ledger/entries.ts'
 import type { Subject } from '../ledger/grants.ts'
 import { type Attributes, price, type Quantities } from '../ledger/price.ts'
-import { add, type Micros, type Millis } from '../units.ts'
+import { add, formatMicros, type Micros, type Millis } from '../units.ts'
 import { openAccount } from './account.ts'
 import { advance } from './advance.ts'
 import {
@@ -376,7 +376,7 @@ function refundAmount(draft: Draft, request: RequestCell, charge: Charge, op: Re
     if (op.back.amountMicros <= charge.cost) return op.back.amountMicros
     fail('invalid', 'a refund never gives back more than stands charged', {
       path: '/amount',
-      remedy: `at most ${charge.cost} µCU can go back`,
+      remedy: `at most ${formatMicros(charge.cost)} CU can go back`,
     })
   }
   const card = draft.env.policy.at(request.policyVersion)?.features.get(request.feature)?.card
