@@ -281,6 +281,14 @@ describe('an estimate is needed to decide', () => {
       else await refused(code, path, () => on.reserve('r', given))
     })
   }
+  test('what a line does not price is told with the line as a story counts it, from 1', async () => {
+    const features = { task: { rate_card: [{ per_unit: { units: 1 } }] } }
+    const on = await scene(CREDITS_ONLY, { policy: { features } })
+    const error = await refused('price_missing', '/estimate/pages', () =>
+      on.reserve('r', { feature: 'task', estimate: { pages: 1 } }),
+    )
+    assert.match(error.message, /line 1 of the rate card of task/)
+  })
   test('a dimension that a limit counts by is needed, and named', async () => {
     const on = await scene({
       waterfall: [

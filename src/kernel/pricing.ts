@@ -54,7 +54,7 @@ export function priceAsk(feature: Feature, attributes: Attributes, ask: Ask, pla
       continue
     fail(
       'price_missing',
-      `line ${priced.line} of the rate card of ${feature.name} has no price for ${name}`,
+      `line ${priced.line + 1} of the rate card of ${feature.name} has no price for ${name}`,
       {
         path: `/estimate/${name}`,
         remedy: 'leave it out, or give it a price',

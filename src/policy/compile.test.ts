@@ -231,18 +231,18 @@ const COMPLAINTS: readonly (readonly [document: unknown, path: string, message: 
   [
     card({ per_request: 1 }, { when: { m: 'a' }, per_request: 2 }),
     `${L}/1`,
-    /line 0 has no `when` and must be the last/,
+    /`rate_card\/0` has no `when` and must be the last/,
   ],
   [card({ per_request: 1 }, { per_request: 2 }), `${L}/1`, /must be the last/],
   [
     card({ when: { m: 'a' }, per_request: 1 }, { when: { x: 1, m: 'a' }, per_request: 2 }),
     `${L}/1`,
-    /line 0 matches everything/,
+    /`rate_card\/0` matches everything/,
   ],
   [
     card({ when: { x: '1', m: 'a' }, per_request: 1 }, { when: { m: 'a', x: 1 }, per_request: 2 }),
     `${L}/1`,
-    /same conditions as line 0/,
+    /same conditions as `rate_card\/0`/,
   ],
   [
     { ...(whole({}) as object), features: { f: { default_estimate: { s: 1 } } } },

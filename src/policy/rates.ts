@@ -176,8 +176,8 @@ function checkReach(lines: readonly RateLine[], path: string, complain: Complain
 
 function unreachable(line: RateLine, earlier: RateLine): string {
   if (earlier.when.length === 0)
-    return `is never reached: line ${earlier.index} has no \`when\` and must be the last`
+    return `is never reached: \`rate_card/${earlier.index}\` has no \`when\` and must be the last`
   if (earlier.when.length === line.when.length)
-    return `has the same conditions as line ${earlier.index}: keep one of them`
-  return `is never reached: line ${earlier.index} matches everything that it does; put this line before it`
+    return `has the same conditions as \`rate_card/${earlier.index}\`: keep one of them`
+  return `is never reached: \`rate_card/${earlier.index}\` matches everything that it does; put this line before it`
 }

@@ -152,19 +152,22 @@ function requirement(shape: Shape | undefined): string {
 }
 
 function unknownField(key: string, known: readonly string[]): string {
-  return `is not known here${meant([key], known) || `; known are ${ticked(known)}`}`
+  const near = nearest(key, known)
+  return `is not known here; ${near === undefined ? `known are ${ticked(known)}` : `did you mean \`${near}\`?`}`
 }
 
 /** Names the known word that is nearest to one of those written, where one is near. */
 function meant(written: readonly string[], known: readonly string[]): string {
   for (const word of written) {
-    const typo = Math.min(2, Math.floor(word.length / 3))
-    const near = known.find(
-      (candidate) => distance(word.toLowerCase().replaceAll('-', '_'), candidate) <= typo,
-    )
+    const near = nearest(word, known)
     if (near !== undefined) return `; did you mean \`${near}\`, where \`${word}\` is written?`
   }
   return ''
+}
+
+function nearest(word: string, known: readonly string[]): string | undefined {
+  const typo = Math.min(2, Math.floor(word.length / 3))
+  return known.find((candidate) => distance(word.toLowerCase().replaceAll('-', '_'), candidate) <= typo)
 }
 
 /** Levenshtein distance, or 3 where it is surely more than 2. */
