@@ -263,3 +263,33 @@ describe('the outcome is `wait` exactly within the plan’s patience', () => {
     })
   }
 })
+
+describe('what changes far away holds nobody up', () => {
+  const plan: PlanDocument = {
+    guards: [{ name: 'budget', budget: '5', per: 'day' }],
+    waterfall: [ALL_CREDITS],
+    grants: [{ kind: 'plan', amount: 2, every: 'day', rollover: 2 }],
+    patience: '300d',
+  }
+  test('thousands of daily grants before the end of an exception are passed over, and the advice is still true', async () => {
+    const until = START + 3_000 * DAY
+    const before = async (on: Scene) => {
+      await on.grant('bought', 1)
+      await on.override('budget', 3, { until_at: until })
+    }
+    // Four are there at the end: of its day, of the day before, and what was bought is left.
+    const refusal = await (await arise({ plan, before, asked: {} })).reserve('asked', { cost: '5' })
+    assert.deepEqual(refusal.unblock, { wait_until: until, at_most: '3' })
+    assert.ok(admitted(await askedAfter({ plan, before, asked: { cost: '5' } }, { waitMs: until - START })))
+    const early = await askedAfter({ plan, before, asked: { cost: '5' } }, { waitMs: until - START - 1 })
+    assert.equal(early.reason, 'budget_spent')
+  })
+  test('an exception until the end of the calendar is looked at within a moment', async () => {
+    const on = await scene({ ...plan, grants: [{ kind: 'plan', amount: '1000000', every: 'day' }] })
+    await on.override('budget', 3, { until_at: 253_402_300_799_999 })
+    const startedAt = performance.now()
+    assert.equal((await on.reserve('asked', { cost: '9000000' })).reason, 'budget_spent')
+    // It took 37 s, and as a sum of credits it left the range of amounts.
+    assert.ok(performance.now() - startedAt < 2_000)
+  })
+})

@@ -349,3 +349,29 @@ test('a grant’s terms are checked against now', async () => {
   await on.engine.tidyUp()
   await on.agree()
 })
+
+describe('the range of amounts', () => {
+  test('leaves room for what the plan brings, so that the largest grants stop nothing', async () => {
+    const on = await scene(recurring(daily))
+    await refused('amount_overflow', '/amount', () =>
+      on.engine.grant('a', { id: 'max', kind: 'free', amount: '9007199254' }),
+    )
+    await on.engine.grant('a', { id: 'half', kind: 'free', amount: '4503599617' })
+    await on.reserve('r', 1)
+    on.after(DAY)
+    assert.equal((await on.settle('r', 1)).charged, '1')
+    await on.agree()
+  })
+  test('ends for the plan’s own grants with as much as still fits', async () => {
+    const on = await scene(recurring({ kind: 'plan', amount: '4000000000', every: 'day' }))
+    await on.reserve('r', 1)
+    for (const left of ['4000000000', '1007199254.740991', '0', '0']) {
+      on.after(DAY)
+      assert.equal(await available(on), left)
+      await on.engine.tidyUp()
+    }
+    on.after(400 * DAY)
+    assert.equal((await on.settle('r', 1)).charged, '1')
+    await on.agree()
+  })
+})

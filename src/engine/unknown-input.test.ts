@@ -103,7 +103,7 @@ describe('a policy that is wrong is refused with every complaint, and the one in
 describe('sums that leave the range are refused, and change nothing', () => {
   // biome-ignore format: a row a line
   const rows: readonly [what: string, before: (on: Scene) => Promise<unknown>, call: (on: Scene) => Promise<unknown>][] = [
-    ['of grants', (on) => on.engine.grant('a', { id: 'x', kind: 'free', amount: '9007199154' }), (on) => on.engine.grant('a', { id: 'y', kind: 'free', amount: 1000 })],
+    ['of grants', (on) => on.engine.grant('a', { id: 'x', kind: 'free', amount: '4503599000' }), (on) => on.engine.grant('a', { id: 'y', kind: 'free', amount: 1000 })],
     ['of debts', (on) => on.record('x', { cost: '9007199154' }), (on) => on.record('y', { cost: MAX })],
     ['of quantities and prices', async () => {}, (on) => on.record('x', { feature: 'task', usage: { units: MAX, tokens: MAX } })],
   ]

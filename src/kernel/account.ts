@@ -27,7 +27,7 @@ import {
   UNKNOWN_STEPS,
 } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
-import { endGrant, issueGrant, requireRoomForGrant, startRecurrences } from './grants.ts'
+import { endGrant, issueGrant, requireRoomForGrant, requireRoomToIssue, startRecurrences } from './grants.ts'
 import { subjectCells } from './hold.ts'
 import { meaningHash } from './meaning.ts'
 import type { Plan } from './plan.ts'
@@ -400,6 +400,7 @@ export function grantCredits(
         ...(op.priority === undefined ? {} : { priority: op.priority }),
       }
       requireRoomForGrant(draft, terms)
+      requireRoomToIssue(draft, terms.amount)
       issueGrant(draft, terms, {
         from: 'issued',
         meaning: meaningHash(draft, draft.context.salt, op.meaning),

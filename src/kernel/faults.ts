@@ -32,6 +32,7 @@ export type FaultCode =
   | 'conflict'
   | 'step_out_of_order'
   | 'too_many'
+  | 'amount_overflow'
   | 'too_old'
   | 'invalid'
   | 'precondition_failed'

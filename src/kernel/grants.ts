@@ -1,14 +1,14 @@
 /** Credits come in, run over, run out and are taken back. */
-import { assert } from '../assert.ts'
+import { present } from '../assert.ts'
 import { owed } from '../ledger/books.ts'
 import type { Grant } from '../ledger/grants.ts'
 import { DEFAULT_PRIORITY } from '../ledger/grants.ts'
-import type { Micros, Millis } from '../units.ts'
+import { formatMicros, MAX_MICROS, type Micros, type Millis } from '../units.ts'
 import { CELL_FORMAT } from './cells.ts'
 import { namesOf } from './counters.ts'
 import { type Draft, type EntryLinks, MAX_LIVE_GRANTS } from './draft.ts'
 import { fail } from './faults.ts'
-import type { Plan, RecurringGrant } from './plan.ts'
+import type { CalendarUnit, Plan, RecurringGrant, WindowRule } from './plan.ts'
 import { boundsAt } from './windows.ts'
 
 export interface GrantTerms {
@@ -99,6 +99,22 @@ export function requireRoomForGrant(draft: Draft, terms: GrantTerms): void {
     })
 }
 
+/** What may still be issued before an account's sum of all its grants leaves the range of amounts. */
+const roomToIssue = (draft: Draft): Micros => MAX_MICROS + draft.account.books.issued
+
+/** Of the range of amounts, what callers' grants may take in all: the rest is for those that the plan brings by itself. */
+const MAX_GIVEN = Math.floor(MAX_MICROS / 2)
+
+/** Refuses a grant after which the plan's own could no longer be counted: they come by themselves, and cannot be refused. */
+export function requireRoomToIssue(draft: Draft, amount: Micros): void {
+  const left = Math.max(0, roomToIssue(draft) - (MAX_MICROS - MAX_GIVEN))
+  if (amount <= left) return
+  fail('amount_overflow', `all grants of account ${draft.account.id} would be more than can be counted`, {
+    path: '/amount',
+    remedy: `send at most ${formatMicros(left)}`,
+  })
+}
+
 /** A grant without scope repays what the account owes before it pays for anything else. */
 export function repayDebt(draft: Draft, grant: Grant, links: EntryLinks): Micros {
   if (grant.features !== undefined || grant.subjects !== undefined || grant.ended !== undefined) return 0
@@ -136,7 +152,8 @@ function issueRecurring(draft: Draft, key: string, recurring: RecurringGrant, at
     {
       id,
       kind: recurring.kind,
-      amount: recurring.amount,
+      // What nobody asked for must not fail: at the end of the range there is only as much as still fits.
+      amount: Math.min(recurring.amount, roomToIssue(draft)),
       priority: recurring.priority,
       startsAt: at,
       expiresAt: endAt,
@@ -186,6 +203,7 @@ export function recur(draft: Draft, key: string, at: Millis, quietUntil: Millis)
     delete account.recurrences[key]
     return
   }
+  if (!draft.writing && skipAhead(draft, key, recurring, at, quietUntil)) return
   const missed = periodsUpTo(draft, recurring, at)
   if (missed.length <= summaryAfter(plan)) return issueRecurring(draft, key, recurring, at)
   const last = Math.min(quietUntil, nextRepayment(draft, plan, key))
@@ -209,11 +227,51 @@ function nextRepayment(draft: Draft, plan: Plan, key: string): Millis {
   return first
 }
 
-/** Starts of the periods from an instant to now. */
+/**
+ * How many periods a look ahead counts one by one. Each costs some 13 µs of calendar, and a refusal may look at an exception
+ * "until 2099": 37 s for a daily grant and the year 9999, with everybody waiting.
+ */
+const MAX_COUNTED = 250
+
+/** The longest that a period may be: a calendar's are cut and stretched by daylight saving. */
+function longestMs(rule: WindowRule): Millis {
+  if (rule.anchor === 'first_use') return rule.lengthMs
+  if (rule.anchor === 'account' && 'lengthMs' in rule.period) return rule.period.lengthMs
+  const unit = 'period' in rule ? (rule.period as { unit: CalendarUnit }).unit : rule.unit
+  return { hour: 2 * HOUR_MS, day: 26 * HOUR_MS, week: 170 * HOUR_MS, month: 746 * HOUR_MS }[unit]
+}
+const HOUR_MS = 3_600_000
+
+/**
+ * A look ahead books nothing, so that it passes over what is long: only the last two periods matter for what is there then,
+ * and what those between repay, which is told too low rather than too high.
+ */
+function skipAhead(
+  draft: Draft,
+  key: string,
+  recurring: RecurringGrant,
+  at: Millis,
+  quietUntil: Millis,
+): boolean {
+  const { account } = draft
+  const every = present(recurring.every, 'it recurs')
+  const last = boundsAt(every, Math.min(quietUntil, draft.nowAt), account)
+  const resumeAt = boundsAt(every, last.startAt - 1, account).startAt
+  const periods = Math.floor((resumeAt - at) / longestMs(every))
+  if (periods < MAX_COUNTED) return false
+  const repaid =
+    recurring.features === undefined ? Math.min(owed(account.books), recurring.amount * periods) : 0
+  draft.transfer('issued', 'debt', Math.min(repaid, roomToIssue(draft)), 'summary')
+  account.recurrences[key] = { grantId: '', nextAt: resumeAt }
+  return true
+}
+
+/** Starts of the periods from an instant to now; of a look ahead, as many as it counts. */
 function periodsUpTo(draft: Draft, recurring: RecurringGrant, at: Millis): Millis[] {
   const starts: Millis[] = []
   if (recurring.every === undefined) return starts
-  for (let start = at; start <= draft.nowAt; ) {
+  const most = draft.writing ? Number.POSITIVE_INFINITY : 2 * MAX_COUNTED
+  for (let start = at; start <= draft.nowAt && starts.length < most; ) {
     starts.push(start)
     start = boundsAt(recurring.every, start, draft.account).endAt
   }
@@ -231,10 +289,9 @@ function summarise(
   toAt: Millis,
   periods: number,
 ): void {
-  const amount = recurring.amount * periods
+  const amount = Math.min(recurring.amount * periods, roomToIssue(draft))
   const detail = { name: recurring.name, periods, amount, from: fromAt, to: toAt }
   const seq = draft.change('recurrence', detail, { at: fromAt })
-  assert(Number.isSafeInteger(amount), 'a summary stays in range')
   const repaid = recurring.features === undefined ? Math.min(owed(draft.account.books), amount) : 0
   const links = { at: toAt, previous: seq }
   draft.transfer('issued', 'debt', repaid, 'summary', links)
