@@ -100,3 +100,17 @@ test('what was erased is said to be erased', async () => {
     '2026-01-15T12:00:00Z: system recorded what had been used of job, for someone who has been erased: a stated cost.',
   )
 })
+
+test('milliseconds are told with all three digits, or not at all', async () => {
+  const on = await history(POLICY)
+  await on.create('plus')
+  await on.grant('bought', '10')
+  const started = on.clock.now
+  on.wait(290)
+  await on.engine.record(
+    { account: 'acme', request_id: 'r1', subject: { user: 'u1' }, feature: 'job', cost: '1' },
+    key,
+  )
+  const [told = ''] = await storyOf(on, 'r1')
+  assert.ok(told.startsWith(new Date(started + 290).toISOString()), told)
+})

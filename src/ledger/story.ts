@@ -45,7 +45,11 @@ function tell({ entry, person }: StoryLine): string[] {
 }
 
 const cu = (micros: Micros): string => `${formatMicros(micros)} CU`
-const iso = (at: Millis): string => Temporal.Instant.fromEpochMilliseconds(at).toString()
+/** Milliseconds have three digits or are not there: `.29Z` would be read as 29 of them. */
+const iso = (at: Millis): string =>
+  Temporal.Instant.fromEpochMilliseconds(at).toString({
+    fractionalSecondDigits: at % 1_000 === 0 ? 0 : 3,
+  })
 const listed = (words: readonly string[]): string =>
   words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`
 const named = (record: Readonly<Record<string, string>>): string =>
