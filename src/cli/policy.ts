@@ -43,12 +43,16 @@ function check(): Command {
       if (json) return printJson({ valid, complaints, warnings })
       for (const one of complaints) print(complaintText(file, one))
       for (const one of warnings) print(complaintText(file, one, 'warning: '))
-      const warned = warnings.length === 0 ? '' : `, with ${warnings.length} warnings`
+      const warned = warnings.length === 0 ? '' : `, with ${counted(warnings.length, 'warning')}`
       if (valid)
-        print(`${file} is valid: ${policy.features.size} features, ${policy.plans.size} plans${warned}`)
-      else remark(`${file} is not valid: ${complaints.length} complaints`)
+        print(
+          `${file} is valid: ${counted(policy.features.size, 'feature')}, ${counted(policy.plans.size, 'plan')}${warned}`,
+        )
+      else remark(`${file} is not valid: ${counted(complaints.length, 'complaint')}`)
     })
 }
+
+const counted = (many: number, what: string): string => `${many} ${what}${many === 1 ? '' : 's'}`
 
 /** `FILE:3:7: /plans/plus/guards/0/rate must be …`: editors and terminals jump to it. */
 function complaintText(file: string, { path, message, line, column }: Complaint, mark = ''): string {

@@ -20,7 +20,7 @@ export function featureOf(policy: Policy, name: string): Feature {
   if (feature !== undefined) return feature
   if (policy.version === 0)
     fail('policy_missing', 'no policy has been published yet', {
-      remedy: 'publish one: PUT /v1/policy, or serve --policy FILE',
+      remedy: 'publish one: sluice policy publish FILE, serve --policy FILE, or PUT /v1/policy',
     })
   fail('feature_unknown', `the policy has no feature ${name}`, {
     path: '/feature',
