@@ -95,6 +95,6 @@ async function scan(store: Store, account: string, requestId: string): Promise<S
 export function accountUnknown(id: string): SluiceError {
   return new SluiceError('account_unknown', `there is no account ${id}`, {
     path: '/account',
-    remedy: 'create it, or name a default_plan in the policy',
+    remedy: 'check the id; create it, or name a default_plan in the policy',
   })
 }

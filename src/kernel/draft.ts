@@ -356,7 +356,7 @@ export function onAccount<T>(
     if (account === undefined) {
       fail('account_unknown', `there is no account ${id}`, {
         path: '/account',
-        remedy: 'create it, or name a default_plan in the policy',
+        remedy: 'check the id; create it, or name a default_plan in the policy',
       })
     }
     const draft = new Draft(account, cells, env, context)
