@@ -1,6 +1,7 @@
 /**
  * Sluice inside a service of one's own, without HTTP: a policy in TypeScript, one SQLite file, and a request whose cost is
- * split between an allowance and credits. Run it with `node examples/embedded.ts`; installed, import from 'sluice'.
+ * split between an allowance and credits. Run it with `npx node examples/embedded.ts`, on the Node of this checkout;
+ * installed, import from 'sluice'.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -62,7 +62,7 @@ export const METRICS: readonly Metric[] = [
     name: 'sluice_charged_cu_total',
     type: 'counter',
     labels: ['source'],
-    help: 'Compute units charged, by kind of source.',
+    help: 'Compute units charged, by kind of source; a refund takes nothing off.',
     samples: ({ engine }) =>
       [...engine.metrics.chargedMicros].map(([source, micros]) => ['', { source }, formatMicros(micros)]),
   },
@@ -91,7 +91,7 @@ export const METRICS: readonly Metric[] = [
     name: 'sluice_refusals_counted_total',
     type: 'counter',
     labels: [],
-    help: 'Refusals like one already in the log, counted only.',
+    help: 'Refusals in all, whether the log keeps them whole or only counts them.',
     samples: ({ engine }) => one(engine.metrics.refusalsCounted),
   },
   {

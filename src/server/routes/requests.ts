@@ -73,7 +73,7 @@ export function requests(app: App, { engine }: Door): void {
         call: {
           id: 'refund',
           tag: 'books',
-          says: 'Correct a charge: give back all, an amount, or what was not used',
+          says: 'Correct a charge: give back all, an amount, or the difference to what was truly used',
           roles: ADMIN,
           scope: 'account',
           errors: ['account_unknown', 'request_unknown', 'conflict', 'too_many', 'clock_behind'],
