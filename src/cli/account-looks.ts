@@ -78,12 +78,12 @@ function show(): Command {
     .action(async (id: string, options: { subject?: Record<string, string>; json?: true }, self: Command) => {
       const account = await withDesk(self, 'read', (desk) => desk.account(id, options.subject))
       if (options.json) printJson(account)
-      else print(accountText(account))
+      else print(accountText(account, options.subject !== undefined))
     })
   return actsOnState(command)
 }
 
-function accountText(account: AccountView): string {
+function accountText(account: AccountView, ofSubject: boolean): string {
   const { credits, allowances, overage, limits, overrides } = account
   const metadata = Object.entries(account.metadata).map(([name, value]) => `${name}=${value}`)
   const counted = [...limits, ...(overage === null ? [] : [overage])]
@@ -125,6 +125,10 @@ function accountText(account: AccountView): string {
     ])
     parts.push(table(['EXCEPTION', 'WHOSE', right('LIMIT'), 'UNTIL', 'REASON'], rows))
   }
+  if (!ofSubject)
+    parts.push(
+      `What is counted by user, team and so on: sluice account subjects ${account.id}, or --subject DIMENSION=VALUE.`,
+    )
   return parts.join('\n\n')
 }
 

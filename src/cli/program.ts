@@ -1,6 +1,6 @@
 /** All commands, as one tree. `docs/reference/cli.md` lists it, held to it by a test. */
 import { readFileSync } from 'node:fs'
-import { Command } from 'commander'
+import { Command, Help, type Option } from 'commander'
 import { accountCommand } from './account.ts'
 import { auditCommand } from './audit.ts'
 import { clockCommand } from './clock.ts'
@@ -49,11 +49,17 @@ function settle(command: Command): Command {
   command
     .exitOverride()
     .configureOutput({ outputError: () => {} })
-    .configureHelp({ showGlobalOptions: false })
+    .configureHelp({ showGlobalOptions: false, optionDescription })
     .helpCommand(false)
     .helpOption('-h, --help', 'show what is taken')
   for (const one of command.commands) settle(one)
   return command
+}
+
+/** Commander tells defaults and choices, but not which options a command cannot do without. */
+function optionDescription(this: Help, option: Option): string {
+  const told = Help.prototype.optionDescription.call(this, option)
+  return option.mandatory ? `${told} (required)` : told
 }
 
 function version(): string {
