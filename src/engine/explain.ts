@@ -1,11 +1,12 @@
 /** The whole story of a request: its entries from the first decision to the last transfer, and what was refused before. */
+import { isDeepStrictEqual } from 'node:util'
 import { SluiceError } from '../errors.ts'
 import { type RequestCell, requestKey } from '../kernel/cells.ts'
 import { readEntry, readPrivate, type StoredEntry } from '../ledger/entries.ts'
 import { tellStory } from '../ledger/story.ts'
-import type { Store } from '../store.ts'
+import type { RefusalLine, Store } from '../store.ts'
 import { formatMicros } from '../units.ts'
-import type { DecisionAnswer, Explanation } from '../wire.ts'
+import type { DecisionAnswer, Explanation, Subject } from '../wire.ts'
 import type { Core } from './core.ts'
 import { breathe } from './paging.ts'
 import { entryView } from './present.ts'
@@ -37,7 +38,7 @@ export async function explain(core: Core, account: string, requestId: string): P
     request_id: requestId,
     state: request?.state ?? 'none',
     ...(request === undefined || request.feature === ''
-      ? {}
+      ? askedBy(refusals)
       : { feature: request.feature, subject: request.subject, attributes: request.attributes }),
     held: formatMicros(request?.hold?.granted ?? 0),
     charged: formatMicros(request?.charge?.cost ?? 0),
@@ -51,6 +52,13 @@ export async function explain(core: Core, account: string, requestId: string): P
     })),
     story: tellStory(entries.map((stored) => ({ entry: readEntry(stored), person: readPrivate(stored) }))),
   }
+}
+
+/** Who was refused, where it was always the same: that is all that is kept of a request that was never admitted. */
+function askedBy(refusals: readonly RefusalLine[]): { readonly subject?: Subject } {
+  const [first, ...more] = refusals.map((line) => line.subject)
+  if (first === undefined || more.some((other) => !isDeepStrictEqual(first, other))) return {}
+  return Object.keys(first).length === 0 ? {} : { subject: first }
 }
 
 /** From the newest entry of the story back to its first, and the transfers that follow each. */

@@ -266,6 +266,35 @@ describe('a key bound to a subject', () => {
     assert.equal((await world.get('/v1/requests/own', key)).body.items[0].state, 'settled')
   })
 
+  test('200: its own refusals can be read, and 403: those of others not', async () => {
+    const own = await world.post('/v1/reserve', reserve('refused-u1', { cost: '1000000' }), key)
+    assert.equal(own.body.outcome, 'deny', own.text)
+    await world.post('/v1/reserve', reserve('refused-u2', { cost: '1000000', subject: { user: 'u2' } }))
+    const told = await world.get('/v1/accounts/acme/requests/refused-u1', key)
+    assert.deepEqual([told.status, told.body.state, told.body.subject], [200, 'none', { user: 'u1' }])
+    assert.equal((await world.get('/v1/accounts/acme/requests/refused-u2', key)).status, 403)
+  })
+
+  test('200: a settle need not name whose the request is, whatever else its subject says', async () => {
+    const team = { subject: { team: 't1' } }
+    const own = { request_id: 'of-team', account: 'acme' }
+    await world.post('/v1/reserve', reserve('of-team', team), key)
+    assert.equal((await world.post('/v1/settle', { ...own, cost: '1' }, key)).status, 200)
+    for (const [by, more] of [
+      [key, {}],
+      [key, team],
+      [undefined, {}],
+      [undefined, { subject: { user: 'u1', team: 't1' } }],
+    ] as const) {
+      const again = await world.post('/v1/settle', { ...own, ...more, cost: '1' }, by)
+      assert.deepEqual([again.status, again.body.replayed], [200, true])
+    }
+    const late = { request_id: 'late', account: 'acme', feature: 'chat', cost: '1' }
+    assert.equal((await world.post('/v1/settle', late, key)).status, 200)
+    assert.equal((await world.post('/v1/settle', late, key)).body.replayed, true)
+    assert.deepEqual((await world.get('/v1/requests/late', key)).body.items[0].subject, { user: 'u1' })
+  })
+
   test('403: lists that show other subjects', async () => {
     const reader = await world.makeKey({
       id: 'reads-u1',
