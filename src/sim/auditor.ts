@@ -10,6 +10,7 @@ import { extended, reserved } from './audit-decisions.ts'
 import { refunded, released, used } from './audit-exits.ts'
 import { expectThat, type Told } from './disagreement.ts'
 import { type Books, doubtRemoved } from './naive-books.ts'
+import { forgetIdle } from './naive-rates.ts'
 import { advance, beginGrants } from './naive-time.ts'
 import { checkView } from './naive-view.ts'
 
@@ -50,7 +51,9 @@ export function createAuditor(policy: PolicyDocument, startAt: Millis) {
       checkView(kept, view, {})
     },
     tidied(): void {
+      const { rates, now } = books()
       books().mayHaveForgotten = true
+      for (const book of rates.values()) forgetIdle(book, now)
     },
     passed: (to: Millis): void => advance(books(), to),
     viewed: (view: wire.AccountView, subject: wire.Subject): void => checkView(books(), view, subject),

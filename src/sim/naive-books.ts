@@ -303,6 +303,16 @@ export function limitOf(
   subject: wire.Subject,
   written: bigint,
 ): bigint {
+  return overrideOf(books, name, by, subject)?.limit ?? written
+}
+
+/** A subject's own exception goes before the account's. */
+function overrideOf(
+  books: Books,
+  name: string,
+  by: string | undefined,
+  subject: wire.Subject,
+): OverrideBook | undefined {
   const inForce = books.overrides.filter(
     (one) => one.name === name && (one.untilAt === null || books.now < one.untilAt),
   )
@@ -310,7 +320,7 @@ export function limitOf(
     (one) => one.dimension !== undefined && one.dimension === by && one.value === subject[by],
   )
   const whole = inForce.find((one) => one.dimension === undefined)
-  return (own ?? whole)?.limit ?? written
+  return own ?? whole
 }
 
 /** Requests are counted whole; everything else in millionths. */
@@ -322,7 +332,7 @@ export function paceOf(books: Books, guard: Rate, subject: wire.Subject): Pace {
   const limit = limitOf(books, guard.name, guard.by, subject, written) / unit
   const burst = rate.burst === undefined ? undefined : micros(rate.burst) / unit
   // A burst that was written stays, but never admits more at once than an exception lets through in all.
-  const isReplaced = limit !== written / unit
+  const isReplaced = overrideOf(books, guard.name, guard.by, subject) !== undefined
   const capacity =
     burst === undefined || burst === written / unit ? limit : isReplaced ? least(burst, limit) : burst
   return { algorithm, perMs: lengthOf(rate.per) as Millis, limit, capacity }

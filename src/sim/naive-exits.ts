@@ -170,9 +170,13 @@ export function correct(
   return parts
 }
 
-/** What is still charged, last first. */
+/** What is still charged, last first. What one source paid in the same windows is one. */
 function restorable(request: RequestBook): Part[] {
-  return netted(request.charges.flatMap(({ parts }) => parts)).toReversed()
+  const place = (part: Part): string =>
+    [part.source, ...part.windows.map(({ name, startAt }) => `${name} ${startAt}`)].join()
+  const all = netted(request.charges.flatMap(({ parts }) => parts))
+  const joined = [...Map.groupBy(all, place).values()]
+  return joined.map((same) => ({ ...(same[0] as Part), amount: amountOf(same) })).toReversed()
 }
 
 function budgetsOf(request: RequestBook): Counted[][] {

@@ -52,6 +52,12 @@ export function isLoose(book: RateBook, pace: Pace, at: Millis): boolean {
   return old !== undefined && (used(book, old.pace, at) > 0n || used(book, pace, at) > 0n)
 }
 
+/** What counts nothing any more is forgotten, and no later pace brings it back. */
+export function forgetIdle(book: RateBook, at: Millis): void {
+  const last = book.admissions.at(-1)
+  if (last !== undefined && used(book, last.pace, at) === 0n) book.admissions.length = 0
+}
+
 function forgetOld(book: RateBook, pace: Pace, at: Millis): void {
   if (!isLoose(book, pace, at) && book.admissions.some((one) => isOfOtherKind(one, pace)))
     book.admissions.length = 0

@@ -220,7 +220,8 @@ function learnIds(books: Books, shown: readonly wire.GrantView[]): void {
   }
   for (const told of shown) {
     if (books.grants.some((grant) => grant.id === told.id)) continue
-    const grant = books.grants.find((one) => one.id === undefined && isSame(one, told))
+    const alike = books.grants.filter((one) => one.id === undefined && isSame(one, told))
+    const grant = alike.find((one) => grantLeft(one) === micros(told.remaining)) ?? alike[0]
     if (grant !== undefined) grant.id = told.id
   }
 }

@@ -84,7 +84,12 @@ export function randomHistory(random: Random, length: number): History {
 function nextStep(random: Random, before: readonly Step[], now: Millis, policy: PolicyDocument): Step {
   const chance = random.int(1, 100)
   const calls = before.filter((step) => 'request_id' in step || step.op === 'grant')
-  if (chance <= 18) return wait(random, now)
+  if (chance <= 18)
+    return wait(
+      random,
+      now,
+      instantsIn(before).filter((at) => at > now),
+    )
   if (chance <= 24 && calls.length > 0) return random.pick(calls)
   if (chance <= 44) return reserve(random)
   if (chance <= 52) return extend(random, before)
@@ -100,7 +105,24 @@ function nextStep(random: Random, before: readonly Step[], now: Millis, policy: 
   return { op: 'sweep' }
 }
 
-function wait(random: Random, now: Millis): Step {
+/** What earlier steps have named: ends of exceptions and grants, and of holds that were given a length. */
+function instantsIn(steps: readonly Step[]): Millis[] {
+  const found: Millis[] = []
+  let now = 0
+  for (const step of steps) {
+    if (step.op === 'wait') now += step.ms
+    if (step.op === 'until') now = step.at
+    if (step.op === 'reserve' && step.ttl_ms !== undefined && now > 0) found.push(now + step.ttl_ms)
+    if (step.op === 'grant') found.push(...[step.starts_at, step.expires_at].filter((at) => at !== undefined))
+    if (step.op === 'override')
+      found.push(...step.overrides.map((one) => one.until_at).filter((at) => at !== undefined))
+  }
+  return found
+}
+
+function wait(random: Random, now: Millis, instants: readonly Millis[]): Step {
+  if (random.once(4) && instants.length > 0)
+    return { op: 'until', at: random.pick(instants) + random.pick([-1, 0, 0, 1]) }
   const jumps = JUMPS.filter((at) => at > now && at - now < 60 * DAY_MS)
   if (random.once(6) && jumps.length > 0)
     return { op: 'until', at: random.pick(jumps) + random.pick([-1, 0, 1, 3_599_999]) }
