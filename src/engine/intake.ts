@@ -301,7 +301,8 @@ function useOp(
     ...own,
   }
   const what = 'costMicros' in used ? used.costMicros : JSON.stringify(sorted(used.quantities))
-  return { ...op, meaning: meaning(by, op.subject, op.feature, op.attributes, what) }
+  // Subject and feature are compared by what they come to: the request knows them where the call leaves them out.
+  return { ...op, meaning: meaning(by, op.attributes, what) }
 }
 
 export function releaseOp(given: wire.ReleaseRequest): ReleaseOp {

@@ -262,3 +262,28 @@ describe('many callers on one account', () => {
     await on.agree()
   })
 })
+
+describe('whose and for what, named by one caller and left out by another, is the same', () => {
+  const whole = { subject, feature: 'job', cost: '8' }
+  test('of a request that was reserved', async () => {
+    for (const first of [{ cost: '8' }, whole]) {
+      const on = await scene(PLAN)
+      await on.grant('g', 100)
+      await on.reserve('r', { cost: '8', subject })
+      const answer = await on.settle('r', first)
+      for (const again of [{ cost: '8' }, whole, { cost: '8', subject }, { cost: '8', feature: 'job' }])
+        assert.deepEqual(await on.settle('r', again), { ...answer, replayed: true })
+      await refused('conflict', '/subject', () => on.settle('r', { ...whole, subject: { user: 'u2' } }))
+      await refused('conflict', '/feature', () => on.settle('r', { ...whole, feature: 'other' }))
+      await refused('conflict', '/request_id', () => on.settle('r', { ...whole, cost: '9' }))
+    }
+  })
+  test('but of one that was recorded the subject is only what was named', async () => {
+    const on = await scene(PLAN)
+    await on.record('r', whole)
+    await refused('conflict', '/subject', () => on.record('r', { cost: '8' }))
+    await refused('conflict', '/subject', () => on.record('r', { ...whole, subject: { user: 'u2' } }))
+    await refused('conflict', '/feature', () => on.record('r', { ...whole, feature: 'other' }))
+    assert.equal((await on.record('r', whole)).replayed, true)
+  })
+})

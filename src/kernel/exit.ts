@@ -93,14 +93,22 @@ export function use(cells: Cells, env: StepEnv, context: Context, op: UseOp): St
   )
 }
 
-/** The call that closed it, repeated with the same meaning. */
+/**
+ * The call that closed it, repeated with the same meaning. Whom and what it was for may be left out by one caller and named
+ * by another: they are compared as what they come to.
+ */
 function again(draft: Draft, known: RequestCell, op: UseOp): Charged | undefined {
   if (known.state !== 'settled' && known.state !== 'recorded') return undefined
   if (known.exitBy !== op.by) return conflict(draft, known)
   const first = chargedBefore(draft, known)
+  const subject = known.seqs.decision === undefined ? subjectOf(draft, op) : op.subject
+  requireSame(known, { feature: op.feature, subject }, () => first)
   requireSameMeaning(draft, known, known.meanings.exit, op.meaning, first)
   return first
 }
+
+/** Whose usage it is that no reserve told of: a key that stands for someone need not name them. */
+const subjectOf = (draft: Draft, op: UseOp): Subject => ({ ...draft.context.subject, ...op.subject })
 
 function conflict(draft: Draft, known: RequestCell): never {
   fail('conflict', `request ${known.id} is ${known.state} already`, {
@@ -139,12 +147,12 @@ function chargeNew(draft: Draft, op: UseOp, released: RequestCell | undefined): 
       remedy: 'name the feature to charge it all the same',
     })
   }
-  if (released?.seqs.decision !== undefined) requireSame(draft, released, op)
+  if (released?.seqs.decision !== undefined) requireReserved(draft, released, op)
   else featureOf(draft.policy, feature)
   const request =
     released?.seqs.decision === undefined
       ? {
-          ...newRequest(draft, op.requestId, feature, op.subject ?? {}, op.attributes ?? {}),
+          ...newRequest(draft, op.requestId, feature, subjectOf(draft, op), op.attributes ?? {}),
           seqs: { ...released?.seqs },
         }
       : released
@@ -158,7 +166,7 @@ function chargeNew(draft: Draft, op: UseOp, released: RequestCell | undefined): 
 }
 
 function chargeOpen(draft: Draft, request: RequestCell, op: UseOp): Charged {
-  requireSame(draft, request, op)
+  requireReserved(draft, request, op)
   draft.keep(request)
   if (op.attributes !== undefined) request.attributes = op.attributes
   const bill = billOf(draft, request, op)
@@ -170,7 +178,7 @@ function chargeOpen(draft: Draft, request: RequestCell, op: UseOp): Charged {
 
 /** The hold ended by itself and was charged by what was known: only the difference is charged, or given back. */
 function chargeDifference(draft: Draft, request: RequestCell, op: UseOp): Charged {
-  requireSame(draft, request, op)
+  requireReserved(draft, request, op)
   draft.keep(request)
   if (op.attributes !== undefined) request.attributes = op.attributes
   const bill = billOf(draft, request, op)
@@ -192,24 +200,33 @@ function chargeDifference(draft: Draft, request: RequestCell, op: UseOp): Charge
 }
 
 /** A settle that names subject or feature must name those it was reserved under; attributes may differ. */
-function requireSame(draft: Draft, request: RequestCell, op: UseOp): void {
-  const first = (): unknown =>
-    request.seqs.decision === undefined ? undefined : decidedBefore(draft, request, request.seqs.decision)
-  if (op.feature !== undefined && op.feature !== request.feature) {
-    fail('conflict', `request ${request.id} was reserved for ${request.feature}`, {
+function requireReserved(draft: Draft, request: RequestCell, op: UseOp): void {
+  const { decision } = request.seqs
+  requireSame(request, op, () =>
+    decision === undefined ? undefined : decidedBefore(draft, request, decision),
+  )
+}
+
+function requireSame(
+  request: RequestCell,
+  named: Pick<UseOp, 'feature' | 'subject'>,
+  first: () => unknown,
+): void {
+  if (named.feature !== undefined && named.feature !== request.feature) {
+    fail('conflict', `request ${request.id} is for ${request.feature}`, {
       path: '/feature',
       remedy: 'leave feature out, or name that one',
       first: first(),
     })
   }
-  if (op.subject === undefined || request.salt === '') return
-  const same = Object.keys({ ...op.subject, ...request.subject }).every(
-    (dimension) => op.subject?.[dimension] === request.subject[dimension],
+  if (named.subject === undefined || request.salt === '') return
+  const same = Object.keys({ ...named.subject, ...request.subject }).every(
+    (dimension) => named.subject?.[dimension] === request.subject[dimension],
   )
   if (!same)
-    fail('conflict', `request ${request.id} was reserved for another subject`, {
+    fail('conflict', `request ${request.id} is another subject’s`, {
       path: '/subject',
-      remedy: 'leave subject out, or name that one',
+      remedy: 'name the subject it was for; of a request that was reserved it may be left out',
       first: first(),
     })
 }

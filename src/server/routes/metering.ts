@@ -80,9 +80,14 @@ export function metering(app: App, { engine }: Door): void {
   )
 }
 
-/** Asks the engine, within what binds the key. The engine is called before the first wait. */
+/**
+ * Asks the engine, within what binds the key. The engine is called before the first wait. A settle need not say whose the
+ * request is: it may have more dimensions than the key binds, and the engine lets no key at another's.
+ */
 export async function settle(engine: Engine, key: Key, body: wire.SettleRequest): Promise<wire.ChargeAnswer> {
-  return engine.settle(bound(key, body), callerOf(key))
+  if (body.subject !== undefined) return engine.settle(bound(key, body), callerOf(key))
+  checkAccount(key, body.account)
+  return engine.settle(body, callerOf(key))
 }
 
 /** As `settle`. */
