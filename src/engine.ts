@@ -187,8 +187,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
         ),
       )
     },
-    async account(id, subject) {
-      return present.accountView(await shown(intake.accountId(id, '/account'), intake.subject(subject)))
+    async account(id, subject, caller = SYSTEM_CALLER) {
+      const found = await shown(intake.accountId(id, '/account'), intake.subject(subject))
+      return present.accountView(found, caller.subject)
     },
     async patchAccount(id, patch, ifRevision, caller = SYSTEM_CALLER) {
       const change = intake.accountChange(patch)
@@ -253,7 +254,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
         (cell) => cell.id,
       )
       return {
-        items: await Promise.all(list.items.map((id) => shown(id, {}).then(present.accountView))),
+        items: await Promise.all(
+          list.items.map((id) => shown(id, {}).then((one) => present.accountView(one))),
+        ),
         next: list.next,
       }
     },
@@ -332,14 +335,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     async usage(account, query) {
       return usageRows(store, await accountCell(intake.accountId(account, '/account')), query)
     },
-    async explain(account, requestId) {
+    async explain(account, requestId, caller = SYSTEM_CALLER) {
       const id = intake.accountId(account, '/account')
       await accountCell(id)
       // Whoever was refused a moment ago asks why: the line must not still be waiting for the next flush.
       await refusals.flush()
-      return explain(core, id, intake.id(requestId, '/request_id'))
+      return explain(core, id, intake.id(requestId, '/request_id'), caller.subject)
     },
-    async explainAnywhere(requestId) {
+    async explainAnywhere(requestId, caller = SYSTEM_CALLER) {
       const known = await store.accountsOfRequest(intake.id(requestId, '/request_id'), SCAN_PAGE)
       if (known.length === 0) {
         throw new SluiceError('request_unknown', `no account has a request ${requestId}`, {
@@ -347,7 +350,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
           remedy: 'ask with its account: older requests are found only there',
         })
       }
-      return Promise.all(known.map((account) => explain(core, account, requestId)))
+      return Promise.all(known.map((account) => explain(core, account, requestId, caller.subject)))
     },
 
     policy: (version) => system.policyView(core, version),

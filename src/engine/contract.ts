@@ -29,8 +29,8 @@ export interface Engine {
   ): Promise<wire.RefundAnswer>
 
   createAccount(request: wire.AccountRequest, caller?: Caller): Promise<wire.AccountView>
-  /** `subject` selects whose windows are shown beside the account's own. */
-  account(id: string, subject?: wire.Subject): Promise<wire.AccountView>
+  /** `subject` selects whose windows are shown beside the account's own. A caller bound to one is not shown others' grants. */
+  account(id: string, subject?: wire.Subject, caller?: Caller): Promise<wire.AccountView>
   /** `ifRevision`, where given, must be the account's revision: else `precondition_failed`. */
   patchAccount(
     id: string,
@@ -74,9 +74,10 @@ export interface Engine {
     query: wire.PageQuery & { readonly kinds?: readonly wire.EntryView['kind'][] },
   ): Promise<wire.List<wire.EntryView>>
   usage(account: string, query: wire.UsageQuery): Promise<readonly wire.UsageRow[]>
-  explain(account: string, requestId: string): Promise<wire.Explanation>
+  /** A caller bound to a subject is told of that subject's refusals only: others may have tried under the same id. */
+  explain(account: string, requestId: string, caller?: Caller): Promise<wire.Explanation>
   /** Over all accounts that know the id. */
-  explainAnywhere(requestId: string): Promise<readonly wire.Explanation[]>
+  explainAnywhere(requestId: string, caller?: Caller): Promise<readonly wire.Explanation[]>
 
   policy(version?: number): Promise<wire.PolicyView>
   policyVersions(query: wire.PageQuery): Promise<wire.List<wire.PolicyVersionView>>

@@ -15,7 +15,13 @@ const PAGE = 500
 /** The most transfers that one charge makes: every live grant, and its ending. */
 const MAX_TRANSFERS = 600
 
-export async function explain(core: Core, account: string, requestId: string): Promise<Explanation> {
+/** `bound` is the subject that the caller stands for: refusals of others under the same id are not told. */
+export async function explain(
+  core: Core,
+  account: string,
+  requestId: string,
+  bound: Subject = {},
+): Promise<Explanation> {
   const { store } = core
   const key = requestKey(requestId)
   const request = await core.run(account, [key], (cells) => ({
@@ -25,7 +31,9 @@ export async function explain(core: Core, account: string, requestId: string): P
   }))
   const entries =
     request === undefined ? await scan(store, account, requestId) : await walk(store, account, request)
-  const refusals = await store.refusals(account, { requestId, limit: 20 })
+  const refusals = (await store.refusals(account, { requestId, limit: 20 })).filter(({ subject }) =>
+    Object.entries(bound).every(([dimension, value]) => subject[dimension] === value),
+  )
   if (request === undefined && entries.length === 0 && refusals.length === 0) {
     throw new SluiceError('request_unknown', `account ${account} has no request ${requestId}`, {
       path: '/request_id',

@@ -122,10 +122,12 @@ export function refundAnswer(refunded: Refunded): wire.RefundAnswer {
 
 // --- accounts and grants
 
-export function accountView(shown: Shown): wire.AccountView {
+/** `bound` is the subject that the reader stands for: grants that are only for others are none of theirs. */
+export function accountView(shown: Shown, bound: Subject = {}): wire.AccountView {
   const { account, limits, nowAt } = shown
+  const grants = account.grants.filter((grant) => !isOnlyForOthers(grant, bound))
   const overage = limits.find(([kind]) => kind === 'overage')
-  const live = account.grants.filter((grant) => grant.ended === undefined && grant.startsAt <= nowAt)
+  const live = grants.filter((grant) => grant.ended === undefined && grant.startsAt <= nowAt)
   const total = (of: (grant: Grant) => Micros, grants: readonly Grant[]): Micros =>
     grants.reduce((all, grant) => add(all, of(grant)), 0)
   return {
@@ -140,9 +142,9 @@ export function accountView(shown: Shown): wire.AccountView {
     open_holds: account.openHolds,
     credits: {
       available: formatMicros(total((grant) => grant.remaining - grant.held, live)),
-      held: formatMicros(total((grant) => grant.held, account.grants)),
+      held: formatMicros(total((grant) => grant.held, grants)),
       debt: formatMicros(owed(account.books)),
-      grants: account.grants.map((grant) => grantView(grant, nowAt)),
+      grants: grants.map((grant) => grantView(grant, nowAt)),
     },
     allowances: allowances(shown),
     overage: overage === undefined ? null : limit(overage, shown.subject),
@@ -151,6 +153,10 @@ export function accountView(shown: Shown): wire.AccountView {
       .map((line) => limit(line, shown.subject)),
     overrides: overrides(shown),
   }
+}
+
+function isOnlyForOthers({ subjects }: Grant, bound: Subject): boolean {
+  return Object.entries(bound).some(([dimension, value]) => subjects?.[dimension]?.includes(value) === false)
 }
 
 function allowances(shown: Shown): wire.AllowanceView[] {

@@ -266,13 +266,13 @@ describe('a key bound to a subject', () => {
     assert.equal((await world.get('/v1/requests/own', key)).body.items[0].state, 'settled')
   })
 
-  test('200: its own refusals can be read, and 403: those of others not', async () => {
+  test('200: its own refusals can be read, and 404: those of others not', async () => {
     const own = await world.post('/v1/reserve', reserve('refused-u1', { cost: '1000000' }), key)
     assert.equal(own.body.outcome, 'deny', own.text)
     await world.post('/v1/reserve', reserve('refused-u2', { cost: '1000000', subject: { user: 'u2' } }))
     const told = await world.get('/v1/accounts/acme/requests/refused-u1', key)
     assert.deepEqual([told.status, told.body.state, told.body.subject], [200, 'none', { user: 'u1' }])
-    assert.equal((await world.get('/v1/accounts/acme/requests/refused-u2', key)).status, 403)
+    assert.equal((await world.get('/v1/accounts/acme/requests/refused-u2', key)).status, 404)
   })
 
   test('200: a settle need not name whose the request is, whatever else its subject says', async () => {
@@ -293,6 +293,39 @@ describe('a key bound to a subject', () => {
     assert.equal((await world.post('/v1/settle', late, key)).status, 200)
     assert.equal((await world.post('/v1/settle', late, key)).body.replayed, true)
     assert.deepEqual((await world.get('/v1/requests/late', key)).body.items[0].subject, { user: 'u1' })
+  })
+
+  test('200: it is told of its own refusals, and not of those of others under the same id', async () => {
+    const much = (subject?: object) => reserve('refused', { cost: '9007199254', ...(subject && { subject }) })
+    await world.post('/v1/reserve', much({ user: 'u2' }))
+    assert.equal((await world.get('/v1/accounts/acme/requests/refused', key)).status, 404)
+    assert.equal((await world.get('/v1/requests/refused', key)).status, 404)
+    const { body } = await world.post('/v1/reserve', much(), key)
+    for (const url of ['/v1/accounts/acme/requests/refused', '/v1/requests/refused']) {
+      const told = (await world.get(url, key)).body
+      const { refusals } = told.items?.[0] ?? told
+      assert.deepEqual(
+        refusals.map((one: { answer: unknown }) => one.answer),
+        [body],
+        url,
+      )
+    }
+    assert.equal((await world.get('/v1/accounts/acme/requests/refused')).body.refusals.length, 2)
+  })
+
+  test('200: of the account it is not shown grants that are only for others', async () => {
+    const grants = '/v1/accounts/acme/grants'
+    const before = (await world.get('/v1/accounts/acme', key)).body.credits
+    await world.post(grants, { id: 'u2s', kind: 'free', amount: '7', subjects: { user: ['u2'] } })
+    await world.post(grants, { id: 'u1s', kind: 'free', amount: '3', subjects: { user: ['u2', 'u1'] } })
+    const { available, grants: seen } = (await world.get('/v1/accounts/acme', key)).body.credits
+    assert.equal(Number(available), Number(before.available) + 3)
+    assert.deepEqual(
+      seen.map(({ id }: { id: string }) => id).filter((id: string) => id.endsWith('s')),
+      ['u1s'],
+    )
+    const whole = (await world.get('/v1/accounts/acme')).body.credits
+    assert.equal(Number(whole.available), Number(before.available) + 10)
   })
 
   test('403: lists that show other subjects', async () => {

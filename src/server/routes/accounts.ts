@@ -103,7 +103,8 @@ function readAndChange(app: App, { engine }: Door): void {
     },
     async (request, reply) => {
       const asked = Object.keys(request.query).length === 0 ? undefined : request.query
-      return tagged(await engine.account(request.params.id, bindSubject(request.key, asked, '')), reply)
+      const subject = bindSubject(request.key, asked, '')
+      return tagged(await engine.account(request.params.id, subject, callerOf(request.key)), reply)
     },
   )
   app.patch(

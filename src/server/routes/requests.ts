@@ -25,7 +25,7 @@ export function requests(app: App, { engine }: Door): void {
       },
     },
     async ({ params, key }) => {
-      const story = await engine.explain(params.id, params.request_id)
+      const story = await engine.explain(params.id, params.request_id, callerOf(key))
       if (isOthers(key, story)) {
         throw forbidden(
           'The request is another subject’s.',
@@ -55,8 +55,8 @@ export function requests(app: App, { engine }: Door): void {
       const { request_id } = params
       const stories =
         key.account === undefined
-          ? await engine.explainAnywhere(request_id)
-          : [await engine.explain(key.account, request_id)]
+          ? await engine.explainAnywhere(request_id, callerOf(key))
+          : [await engine.explain(key.account, request_id, callerOf(key))]
       const items = stories.filter((story) => !isOthers(key, story))
       if (items.length > 0) return { items, next: null }
       throw new SluiceError('request_unknown', 'No account knows this request.', {
@@ -84,7 +84,11 @@ export function requests(app: App, { engine }: Door): void {
   )
 }
 
-/** A story without a subject is nobody's: a key that is bound to one does not see it. */
+/**
+ * A story without a subject is nobody's: a key that is bound to one does not see it. One that is only of refusals has been
+ * cut to the key's own.
+ */
 function isOthers(key: Key, story: Story): boolean {
+  if (story.entries.length === 0 && story.refusals.length > 0) return false
   return key.subject !== undefined && !owns(key, story.subject ?? {})
 }
