@@ -16,7 +16,7 @@ export const SET_REQUEST = 5 // generation, id, account, expiresAt, body
 export const DROP_REQUEST = 6 // generation, id
 export const NEW_ENTRY = 7 // account, seq, kind, body, private, hash
 export const ERASE_ENTRY = 8 // account, seq
-export const SET_DUE = 9 // id, dueAt; apart, because SQLite rewrites an index for a column that is set to what it was
+export const SET_CELL_DUE = 9 // id, account, dueAt, body; apart from SET_CELL, because SQLite rewrites an index for a column that is set to what it was
 
 /** The checksum of a cell's text. Seeded with the account's id, it also sees a body that stands in another's place. */
 export const sumOf = (body: string, account: number): number => crc32(body, account >>> 0)
@@ -34,7 +34,7 @@ export function createRowWriter(db: DatabaseSync): RowWriter {
     'insert into cell (id, account, key, due_at, sum, body) values (?, ?, ?, ?, ?, ?)',
   )
   const setCell = db.prepare('update cell set sum = ?, body = ? where id = ?')
-  const setDue = db.prepare('update cell set due_at = ? where id = ?')
+  const setCellDue = db.prepare('update cell set due_at = ?, sum = ?, body = ? where id = ?')
   const dropCell = db.prepare('delete from cell where id = ?')
   const newEntry = db.prepare(
     'insert into journal (account, seq, kind, body, private, hash) values (?, ?, ?, ?, ?, ?)',
@@ -84,9 +84,12 @@ export function createRowWriter(db: DatabaseSync): RowWriter {
         const dueAt = next()
         const body = next() as string
         newCell.run(id, account, key, dueAt, sumOf(body, account), body)
-      } else if (kind === SET_DUE) {
+      } else if (kind === SET_CELL_DUE) {
         const id = next()
-        setDue.run(next(), id)
+        const account = next() as number
+        const dueAt = next()
+        const body = next() as string
+        setCellDue.run(dueAt, sumOf(body, account), body, id)
       } else if (kind === NEW_ACCOUNT) newAccount.run(next(), next())
       else if (kind === DROP_CELL) dropCell.run(next())
       else if (kind === DROP_REQUEST) requests(next() as number).drop.run(next())

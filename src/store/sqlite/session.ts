@@ -14,7 +14,7 @@ import {
   NEW_REQUEST,
   type Rows,
   SET_CELL,
-  SET_DUE,
+  SET_CELL_DUE,
   SET_REQUEST,
 } from './rows.ts'
 import { SLOTS } from './schema.ts'
@@ -154,8 +154,9 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
     }
     const dueAt = key === 'account' ? instant((cell as AccountCell).dueAt, key) : null
     if (row !== undefined) {
-      rows.push(SET_CELL, row.id, known.id, body)
-      if (key === 'account' && (row.cell as AccountCell).dueAt !== dueAt) rows.push(SET_DUE, row.id, dueAt)
+      if (key === 'account' && (row.cell as AccountCell).dueAt !== dueAt)
+        rows.push(SET_CELL_DUE, row.id, known.id, dueAt, body)
+      else rows.push(SET_CELL, row.id, known.id, body)
       return { generation: 0, id: row.id, cell }
     }
     const id = key === 'account' ? known.id * SLOTS : nextCell(known)
@@ -174,7 +175,7 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   }
 
   function begin(now: Millis): Session {
-    const rows: Rows = []
+    let rows: Rows = []
     const learned: Learned[] = []
     return {
       now,
@@ -193,8 +194,8 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
       commit() {
         reading.endSnapshot()
         const written = write(rows)
-        // The message has its own copy.
-        rows.length = 0
+        // They are the writer's now: kept here as well, each garbage collection would move them.
+        rows = []
         return written.then(
           () => {
             for (const account of learned) learn(account)

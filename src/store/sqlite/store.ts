@@ -68,7 +68,7 @@ export function sqliteStore(options: SqliteOptions): Store {
     return opened
   }
   const coalescer: Coalescer = createCoalescer(
-    { lanes: 2, overlapFrom: OVERLAP_FROM, begin: () => live().sessions.begin(clock()) },
+    { lanes: LANES, overlapFrom: OVERLAP_FROM, begin: () => live().sessions.begin(clock()) },
     {
       limits: options.limits,
       clocks: { wall: options.wall ?? clock, monotonic: options.monotonic ?? (() => performance.now()) },
@@ -169,6 +169,8 @@ export function sqliteStore(options: SqliteOptions): Store {
 
 const NOT_OPEN = (): SluiceError => new SluiceError('unavailable', 'The store is not open')
 
+/** Batches in flight: those that come while the thread writes go together in its next transaction. */
+const LANES = 4
 /** Operations that must wait before a second batch is decided while the first is being written; measured, README.md. */
 const OVERLAP_FROM = 32
 
@@ -196,7 +198,7 @@ async function openAll(
     const sessions = createSessions({
       reading,
       cache: createCache(maxCachedCells),
-      write: (rows) => watched(write.ask({ what: 'commit', rows })),
+      write: (rows) => watched(write.commit(rows)),
     })
     return { host, lock, reading, writer, sessions, check }
   } catch (error) {

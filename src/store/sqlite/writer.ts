@@ -1,6 +1,8 @@
 import { Worker } from 'node:worker_threads'
 import { SluiceError } from '../../errors.ts'
 import { commitError, type Failure } from './failure.ts'
+import type { Rows } from './rows.ts'
+import { together } from './together.ts'
 import type { Ask, Reply, WorkerOptions } from './worker.ts'
 
 type Distributed<T> = T extends unknown ? Omit<T, 'number'> : never
@@ -10,6 +12,8 @@ export type Asked = Distributed<Ask>
 export interface Writer {
   /** Resolves when what was asked is done and on disk; rejects with `CommitError`. */
   ask(asked: Asked): Promise<void>
+  /** As `ask`, for the rows of one batch. Batches that come while others are being written go together after them. */
+  commit(rows: Rows): Promise<void>
   close(): Promise<void>
 }
 
@@ -67,12 +71,16 @@ export async function startWriter(options: WorkerOptions): Promise<Writer> {
     })
   }
 
+  /** A transaction waits for the disk as long for many batches as for one. */
+  const commit = together((rows) => ask({ what: 'commit', rows }))
+
   worker = spawn()
   await new Promise<void>((resolve, reject) => pending.set(0, { resolve, reject })).catch(() => {
     throw new SluiceError('unavailable', `${options.path} cannot be written: ${String(cause)}`, { cause })
   })
   return {
     ask,
+    commit,
     async close() {
       if (worker === undefined) return
       const ended = new Promise((resolve) => worker?.once('exit', resolve))
