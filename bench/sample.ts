@@ -8,6 +8,8 @@ import { createAccounts, crowdOf, POLICY, reserveRequest, settleRequest } from '
 /** The texts of one operation's rows. */
 export interface Written {
   readonly account: string
+  /** Whether the account's row stands in the index of open holds' ends. */
+  readonly due: boolean
   readonly subject: string
   readonly request: string
   readonly entries: readonly StoredEntry[]
@@ -66,5 +68,12 @@ function textsOf({ writes, entries }: Done<unknown>): Written {
     return JSON.stringify(found[0]?.cell)
   }
   if (writes.length !== 3) throw new Error(`${writes.length} cells are written, not three`)
-  return { account: text('account'), subject: text('subject:'), request: text('request:'), entries }
+  const account = text('account')
+  return {
+    account,
+    due: !account.includes('"dueAt":null'),
+    subject: text('subject:'),
+    request: text('request:'),
+    entries,
+  }
 }

@@ -10,6 +10,7 @@ export const NEW_ENTRY = 0 // account, seq, kind, body, private, hash
 export const SET_CELL = 1 // id, body
 export const NEW_REQUEST = 2 // id, account, requestId, expiresAt, body
 export const SET_REQUEST = 3 // id, body
+export const SET_CELL_DUE = 4 // id, dueAt, body
 /** Stands where Sluice writes a checksum, in as many bytes. */
 export const SUM = 0x7fff_fffe
 
@@ -22,6 +23,7 @@ if (!isMainThread) {
     'insert into journal (account, seq, kind, body, private, hash) values (?, ?, ?, ?, ?, ?)',
   )
   const setCell = db.prepare('update cell set sum = ?, body = ? where id = ?')
+  const setCellDue = db.prepare('update cell set due_at = ?, sum = ?, body = ? where id = ?')
   const newRequest = db.prepare(
     'insert into request_1 (id, account, request_id, expires_at, sum, body) values (?, ?, ?, ?, ?, ?)',
   )
@@ -36,6 +38,9 @@ if (!isMainThread) {
       else if (kind === SET_CELL) {
         const id = next()
         setCell.run(SUM, next(), id)
+      } else if (kind === SET_CELL_DUE) {
+        const id = next()
+        setCellDue.run(next(), SUM, next(), id)
       } else if (kind === NEW_REQUEST) newRequest.run(next(), next(), next(), next(), SUM, next())
       else {
         const id = next()

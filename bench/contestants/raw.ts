@@ -11,7 +11,15 @@ import { perform } from '../contestant.ts'
 import { measurePairs } from '../pairs.ts'
 import { type Pair, samplePairs, type Written } from '../sample.ts'
 import { accountName, CALLERS, type Crowd, crowdOf, reserveRequest } from '../workload.ts'
-import { NEW_ENTRY, NEW_REQUEST, type RawRows, SET_CELL, SET_REQUEST, SUM } from './raw-writer.ts'
+import {
+  NEW_ENTRY,
+  NEW_REQUEST,
+  type RawRows,
+  SET_CELL,
+  SET_CELL_DUE,
+  SET_REQUEST,
+  SUM,
+} from './raw-writer.ts'
 
 const SAMPLES = 64
 /** Batches in flight: one is put together while the other is written. More and fewer were slower. */
@@ -71,6 +79,7 @@ function fill(path: string, { accounts, users }: Crowd, { settle }: Pair): void 
 async function startCommits(path: string, accounts: number) {
   const worker = new Worker(new URL('./raw-writer.ts', import.meta.url), { workerData: { path } })
   const seqs = new Array<number>(accounts + 1).fill(0)
+  const due = new Array<boolean>(accounts + 1).fill(true)
   const inFlight: (readonly Op[])[] = []
   let waiting: Op[] = []
   let turnComing = false
@@ -93,8 +102,9 @@ async function startCommits(path: string, accounts: number) {
   function rowsOf(batch: readonly Op[]): RawRows {
     const rows: RawRows = []
     const cells = new Map<number, string>()
+    const owners = new Map<number, Written>()
     for (const { written, account, subjectCell, request, requestId } of batch) {
-      cells.set(account * SLOTS, written.account)
+      owners.set(account, written)
       cells.set(subjectCell, written.subject)
       if (requestId === undefined) rows.push(SET_REQUEST, request, written.request)
       else rows.push(NEW_REQUEST, request, account, requestId, Date.now(), written.request)
@@ -112,6 +122,11 @@ async function startCommits(path: string, accounts: number) {
       }
     }
     for (const [id, body] of cells) rows.push(SET_CELL, id, body)
+    for (const [account, written] of owners) {
+      if (due[account] === written.due) rows.push(SET_CELL, account * SLOTS, written.account)
+      else rows.push(SET_CELL_DUE, account * SLOTS, written.due ? Date.now() : null, written.account)
+      due[account] = written.due
+    }
     return rows
   }
   await new Promise((resolve) => worker.once('message', resolve))
