@@ -130,7 +130,7 @@ test('the demonstration replays, audits and explains, and leaves nothing behind'
   assert.match(told, /^allow +granted +[\d,]+ /m)
   assert.match(told, /^Nothing disagrees: /m)
   assert.match(told, /Held: [\d.]+ CU from the allowance included and [\d.]+ CU from grant plan:1/)
-  assert.match(told, /State +refused\n\n.*deny: allowance_spent/)
+  assert.match(told, /State +refused\n.*\n\n.*Refused: .*\(allowance_spent\)/)
   assert.deepEqual(
     readdirSync(folder).filter((name) => name.startsWith('sluice-')),
     [],

@@ -1,6 +1,7 @@
 /** `sluice explain`: the whole story of a request, from its decision to each transfer, and back from any entry. */
 import { Command } from 'commander'
 import { SluiceError } from '../errors.ts'
+import type { Reason } from '../kernel/reasons.ts'
 import type { DecisionAnswer, EntryView, Explanation } from '../wire.ts'
 import { entryTable, limitTable } from './account-looks.ts'
 import { usage } from './failure.ts'
@@ -116,18 +117,41 @@ export function explanationText(story: Explanation, withEntries: boolean): strin
   return parts.join('\n\n')
 }
 
+/** What each reason of a refusal says, in the words of the reference page. */
+export const SAYS: Readonly<Record<Exclude<Reason, 'granted' | 'granted_in_part'>, string>> = {
+  released: 'the request was released before this reserve arrived',
+  hold_closed: 'the hold has been settled, released, or has ended',
+  account_suspended: 'the account is suspended: settle, release and record still work',
+  account_closed: 'the account is closed',
+  feature_not_allowed: 'the plan does not have this feature',
+  subject_limit: 'the plan bounds how many values this dimension may have, and they are taken',
+  too_large: 'a rate could never admit this much at once',
+  rate_full: 'a rate has no room now',
+  concurrency_full: 'too many holds are open',
+  budget_spent: 'a budget has no room for all of it',
+  in_debt: 'the account owes; only allowances pay until a grant repays it',
+  allowance_spent:
+    'an allowance has too little left, and what follows it in the waterfall could not cover the rest',
+  credits_short: 'the grants have too little left',
+  overage_spent: 'overage has too little left',
+}
+
 function refusalText(at: number, times: number, answer: DecisionAnswer): string {
   const { outcome, reason, cost, retry_after_ms: retryMs, unblock = {}, limits } = answer
-  const like = times > 1 ? ` (and ${times - 1} more like it in that second)` : ''
-  const advice = [
-    ...(unblock.wait_until === undefined
-      ? []
-      : [`waiting ${unblock.at_latest ? 'at the latest ' : ''}until ${instantText(unblock.wait_until)}`]),
-    ...(unblock.credits === undefined ? [] : [`${unblock.credits} CU of credits`]),
+  const { wait_until: until, at_latest: atLatest, credits, at_most: atMost } = unblock
+  const verdict =
+    outcome === 'wait' && retryMs !== undefined ? `Told to wait ${(retryMs / 1000).toFixed(1)} s` : 'Refused'
+  const why = (SAYS as Readonly<Record<string, string>>)[reason]
+  const help = [
+    ...(credits === undefined ? [] : [`with ${credits} CU more of credits`]),
+    ...(until === undefined ? [] : [`${atLatest ? 'at the latest from' : 'from'} ${instantText(until)} on`]),
   ]
-  const smaller = unblock.at_most === undefined ? '' : ` A request of at most ${unblock.at_most} CU fits now.`
-  const helps = advice.length === 0 ? '' : ` It would pass after ${advice.join(' and ')}.`
-  const retry = outcome === 'wait' && retryMs !== undefined ? `, ${(retryMs / 1000).toFixed(1)} s later` : ''
-  const said = `${instantText(at)}  ${outcome}${retry}: ${reason}${like}. It asked for ${cost} CU.${helps}${smaller}`
+  const said = [
+    `${instantText(at)}  ${verdict}: ${why === undefined ? reason : `${why} (${reason})`}.`,
+    `It asked for ${cost} CU.`,
+    ...(help.length === 0 ? [] : [`It would pass ${help.join(', ')}.`]),
+    ...(atMost === undefined ? [] : [`A request of at most ${atMost} CU would have fitted.`]),
+    ...(times > 1 ? [`${times - 1} more like it followed in that second.`] : []),
+  ].join(' ')
   return [wrapped(said), ...(limits.length === 0 ? [] : [limitTable(limits)])].join('\n\n')
 }

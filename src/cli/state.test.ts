@@ -90,7 +90,8 @@ describe('beside and through a running server', () => {
     assert.equal((await call(server.url, '/v1/reserve', request)).outcome, 'deny')
     const { stdout } = await sluice(['explain', 'acme', 'q2'], env)
     assert.match(stdout, /State +refused/)
-    assert.match(stdout, /It asked for 100000 CU\..*CU of credits|A request of at most/)
+    assert.match(stdout, /Subject +user=ada/)
+    assert.match(stdout, /Refused: .* \([a-z_]+\)\. It asked for 100000 CU\..*(more of credits|of at most)/)
   })
 
   test('a policy is shown as it was written, compared, and published under a version', async () => {
