@@ -54,6 +54,21 @@ test('a request that is reserved while its person is looked up is not torn from 
   assert.equal((await engine.audit({})).disagreements, 0)
 })
 
+test('a dimension may be called as what every object has', async () => {
+  const engine = await started(memoryStore({ strict: true }))
+  const grant = (id: string, subjects: Record<string, string>) =>
+    engine.grant('acme', { id, kind: 'free', amount: 1, subjects })
+  await grant('teams', { team: 't' })
+  await grant('constructors', { constructor: 'c' })
+  const caller = { actor: 'key', subject: { constructor: 'd' } }
+  const { credits } = await engine.account('acme', caller.subject, caller)
+  assert.deepEqual(
+    credits.grants.map(({ id }) => id),
+    ['teams'],
+  )
+  assert.deepEqual(await engine.erase('acme', 'constructor', 'c'), { entries: 1 })
+})
+
 test('forgetting someone again, or nobody, writes nothing', async (t) => {
   const engine = await started(memoryStore({ strict: true }))
   t.after(() => engine.close())

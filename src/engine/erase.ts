@@ -77,7 +77,9 @@ async function entriesOf(
     const page = await store.entries(account, { from, limit: PAGE })
     for (const stored of page) {
       const person = readPrivate(stored)
-      if (person?.subject[dimension] === value || person?.scope?.[dimension]?.includes(value) === true)
+      // A dimension may be called as what every object has: `constructor`.
+      const scope = new Map(Object.entries(person?.scope ?? {}))
+      if (person?.subject[dimension] === value || scope.get(dimension)?.includes(value) === true)
         seqs.push(stored.seq)
     }
     from = (page.at(-1)?.seq ?? from - 1) + 1

@@ -156,7 +156,8 @@ export function accountView(shown: Shown, bound: Subject = {}): wire.AccountView
 }
 
 function isOnlyForOthers({ subjects }: Grant, bound: Subject): boolean {
-  return Object.entries(bound).some(([dimension, value]) => subjects?.[dimension]?.includes(value) === false)
+  const scope = new Map(Object.entries(subjects ?? {}))
+  return Object.entries(bound).some(([dimension, value]) => scope.get(dimension)?.includes(value) === false)
 }
 
 function allowances(shown: Shown): wire.AllowanceView[] {
