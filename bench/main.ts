@@ -39,7 +39,9 @@ function ask(): Asked | undefined {
   const number = (name: 'seconds' | 'turns' | 'accounts'): number => {
     const given = Number(values[name])
     if (given > 0 && (name === 'seconds' || Number.isInteger(given))) return given
-    throw new Error(`--${name} is ${values[name]}: give a number above zero`)
+    throw new Error(
+      `--${name} is ${values[name]}: give a ${name === 'seconds' ? 'number' : 'whole number'} above zero`,
+    )
   }
   const unknown = positionals.filter((name) => SECTIONS[name] === undefined)
   if (unknown.length > 0)

@@ -16,7 +16,7 @@ export interface Conditions {
   readonly turns: number
   /** Where files are made; they are gone afterwards. */
   readonly folder: string
-  /** How many accounts the large file has: a million, but for tests. */
+  /** How many accounts the large file has: a million, but for tests. The others have no more. */
   readonly manyAccounts: number
   /** A folder for CPU profiles. */
   readonly profileTo?: string
@@ -41,6 +41,8 @@ export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promi
   accounts,
 }
 
+const usual = ({ manyAccounts }: Conditions): number => Math.min(ACCOUNTS, manyAccounts)
+
 const marks = (turns: readonly Marks[], name: string): number[] =>
   turns.map((turn) => turn[name] ?? Number.NaN)
 const ratio = (above: readonly Marks[], below: readonly Marks[]): number =>
@@ -64,15 +66,19 @@ function pairNotes(sluice: readonly Marks[], raw: readonly Marks[]): string[] {
   return [
     `a pair of Sluice's: ${cost(sluice)}`,
     `a pair of raw's: ${cost(raw)}`,
-    `operations a commit: ${show(sluice, 'operationsPerCommit')}; memory: ${show(sluice, 'rssMb')} MB`,
+    `operations a batch: ${show(sluice, 'operationsPerBatch')}; memory: ${show(sluice, 'rssMb')} MB`,
   ]
 }
 
 async function embedded(conditions: Conditions): Promise<Outcome> {
   const { sluice, raw, naive } = await contest(conditions, async (stage) => ({
-    sluice: await stage.enter('embedded', { folder: stage.folder('sluice'), accounts: ACCOUNTS }),
-    raw: await stage.enter('raw', { folder: stage.folder('raw'), accounts: ACCOUNTS }),
-    naive: await stage.enter('embedded', { folder: stage.folder('naive'), accounts: ACCOUNTS, naive: true }),
+    sluice: await stage.enter('embedded', { folder: stage.folder('sluice'), accounts: usual(conditions) }),
+    raw: await stage.enter('raw', { folder: stage.folder('raw'), accounts: usual(conditions) }),
+    naive: await stage.enter('embedded', {
+      folder: stage.folder('naive'),
+      accounts: usual(conditions),
+      naive: true,
+    }),
   }))
   return {
     figures: {
@@ -108,14 +114,14 @@ async function hot(conditions: Conditions): Promise<Outcome> {
 async function http(conditions: Conditions): Promise<Outcome> {
   const [many, one, none] = [await freePort(), await freePort(), await freePort()]
   const { single, warm, bare, batch } = await contest(conditions, async (stage) => {
-    await stage.enter('served', { folder: stage.folder('many'), accounts: ACCOUNTS, port: many })
+    await stage.enter('served', { folder: stage.folder('many'), accounts: usual(conditions), port: many })
     await stage.enter('served', { folder: stage.folder('one'), accounts: 1, port: one })
     await stage.enter('bare', { port: none })
     return {
-      single: await stage.enter('load', { port: many, accounts: ACCOUNTS }),
+      single: await stage.enter('load', { port: many, accounts: usual(conditions) }),
       warm: await stage.enter('load', { port: one, accounts: 1 }),
-      bare: await stage.enter('load', { port: none, accounts: ACCOUNTS }),
-      batch: await stage.enter('load', { port: many, accounts: ACCOUNTS, batch: 64 }),
+      bare: await stage.enter('load', { port: none, accounts: usual(conditions) }),
+      batch: await stage.enter('load', { port: many, accounts: usual(conditions), batch: 64 }),
     }
   })
   return {
@@ -138,12 +144,12 @@ async function accounts(conditions: Conditions): Promise<Outcome> {
   const { manyAccounts } = conditions
   const { few, many } = await contest(conditions, async (stage) => {
     const places = { few: stage.folder('few'), many: stage.folder('many') }
-    await stage.through('fill', { folder: places.few, accounts: Math.min(ACCOUNTS, manyAccounts) })
+    await stage.through('fill', { folder: places.few, accounts: usual(conditions) })
     await stage.through('fill', { folder: places.many, accounts: manyAccounts })
     return {
       few: await stage.enter('embedded', {
         folder: places.few,
-        accounts: Math.min(ACCOUNTS, manyAccounts),
+        accounts: usual(conditions),
         existing: true,
       }),
       many: await stage.enter('embedded', { folder: places.many, accounts: manyAccounts, existing: true }),
@@ -153,7 +159,7 @@ async function accounts(conditions: Conditions): Promise<Outcome> {
     figures: { accounts_1m_ratio: ratio(many, few), accounts_1m_rss_mb: Math.max(...marks(many, 'rssMb')) },
     ratios: {},
     notes: [
-      `pairs a second over ${manyAccounts} accounts: ${Math.round(perSecond(many))}, over ${ACCOUNTS}: ${Math.round(perSecond(few))}`,
+      `pairs a second over ${manyAccounts} accounts: ${Math.round(perSecond(many))}, over ${usual(conditions)}: ${Math.round(perSecond(few))}`,
     ],
   }
 }

@@ -36,7 +36,7 @@ await perform(async ({ folder, accounts, naive, existing }) => {
       return {
         ...marks,
         delayP99Ms: delay.percentile(99) / 1e6,
-        operationsPerCommit: (operations - before.operations) / (count - before.count),
+        operationsPerBatch: (operations - before.operations) / (count - before.count),
       }
     },
     close: () => engine.close(),
