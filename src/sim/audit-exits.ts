@@ -116,7 +116,14 @@ function usedAgain(
   const what = `${by} ${op.request_id} again`
   const first = request.used as NonNullable<RequestBook['used']>
   const repeated = { ...first.answer, replayed: true, state: request.state }
-  if (first.by === by && isSameMeaning(first.op, op)) return expectSame(answerOf(told, what), repeated, what)
+  // What a reserve has told may be left out by one caller and named by another.
+  const own = request.reserved === undefined ? {} : request.subject
+  const isSameRequest =
+    (op.feature ?? request.feature) === request.feature && isSameMeaning(op.subject ?? own, request.subject)
+  const { feature: _, subject: __, ...meant } = first.op
+  const { feature: ___, subject: ____, ...means } = op
+  if (first.by === by && isSameRequest && isSameMeaning(meant, means))
+    return expectSame(answerOf(told, what), repeated, what)
   expectCode(told, 'conflict', what)
   expectSame('first' in told && told.first, repeated, `the conflict of ${what}`)
 }

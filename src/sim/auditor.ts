@@ -10,7 +10,7 @@ import { extended, reserved } from './audit-decisions.ts'
 import { refunded, released, used } from './audit-exits.ts'
 import { expectThat, type Told } from './disagreement.ts'
 import { type Books, doubtRemoved } from './naive-books.ts'
-import { forgetIdle } from './naive-rates.ts'
+import { doubtIdle } from './naive-rates.ts'
 import { advance, beginGrants } from './naive-time.ts'
 import { checkView } from './naive-view.ts'
 
@@ -53,7 +53,7 @@ export function createAuditor(policy: PolicyDocument, startAt: Millis) {
     tidied(): void {
       const { rates, now } = books()
       books().mayHaveForgotten = true
-      for (const book of rates.values()) forgetIdle(book, now)
+      for (const book of rates.values()) doubtIdle(book, now)
     },
     passed: (to: Millis): void => advance(books(), to),
     viewed: (view: wire.AccountView, subject: wire.Subject): void => checkView(books(), view, subject),

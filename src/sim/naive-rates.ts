@@ -52,10 +52,10 @@ export function isLoose(book: RateBook, pace: Pace, at: Millis): boolean {
   return old !== undefined && (used(book, old.pace, at) > 0n || used(book, pace, at) > 0n)
 }
 
-/** What counts nothing any more is forgotten, and no later pace brings it back. */
-export function forgetIdle(book: RateBook, at: Millis): void {
+/** What counts nothing any more may be forgotten, and then no later pace brings it back. */
+export function doubtIdle(book: RateBook, at: Millis): void {
   const last = book.admissions.at(-1)
-  if (last !== undefined && used(book, last.pace, at) === 0n) book.admissions.length = 0
+  if (last !== undefined && used(book, last.pace, at) === 0n) book.isDoubtful = true
 }
 
 function forgetOld(book: RateBook, pace: Pace, at: Millis): void {

@@ -31,6 +31,11 @@ function nextEvent(books: Books, to: Millis): { readonly at: Millis; run(): void
     const at = request.hold?.expiresAt as Millis
     events.push({ at, run: () => closeHold(books, request) })
   }
+  // At one instant holds end first, then grants start, end and come again.
+  for (const grant of books.grants) {
+    if (grant.ended !== undefined || grant.hasStarted) continue
+    events.push({ at: grant.startsAt, run: () => void repay(books, grant) })
+  }
   for (const grant of books.grants) {
     if (grant.ended !== undefined || grant.expiresAt === null) continue
     // What rolls over is the recurrence's business.
@@ -40,10 +45,6 @@ function nextEvent(books: Books, to: Millis): { readonly at: Millis; run(): void
   for (const recurrence of books.recurrences) {
     const { nextAt } = recurrence
     if (nextAt !== null) events.push({ at: nextAt, run: () => recur(books, recurrence) })
-  }
-  for (const grant of books.grants) {
-    if (grant.ended !== undefined || grant.hasStarted) continue
-    events.push({ at: grant.startsAt, run: () => void repay(books, grant) })
   }
   const due = events.filter(({ at }) => at <= to)
   return due.sort((a, b) => a.at - b.at)[0]
