@@ -234,6 +234,21 @@ describe('one customer’s exception', () => {
     await on.publish({ ...plan, guards: [] })
     assert.equal(await limitOf(on, 'i/w'), '20')
   })
+  test('can be taken away when the plan has lost its name, and does not come back with it', async () => {
+    const on = await scene(plan)
+    await on.override('c', 5)
+    await on.publish({ ...plan, guards: [] })
+    assert.deepEqual((await on.override('c', null)).overrides, [])
+    await on.publish(plan)
+    assert.deepEqual((await on.view()).overrides, [])
+  })
+  test('counts no more open holds than a policy may say', async () => {
+    const on = await scene(plan)
+    await refused('invalid', '/overrides/0/limit', () => on.override('c', 2_001))
+    await on.override('r', 50_000)
+    await on.publish({ ...plan, guards: [{ name: 'r', concurrency: 3 }] })
+    assert.equal((await on.view()).limits.find(({ name }) => name === 'r')?.limit, '2000')
+  })
   test('is used by decisions at once, up and down', async () => {
     const on = await scene(plan)
     const reserve = (id: string, cost: number) => on.reserve(id, { cost, subject: USER })

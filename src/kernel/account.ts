@@ -3,7 +3,7 @@ import { emptyBooks } from '../ledger/books.ts'
 import { emptyHead, type LimitLine } from '../ledger/entries.ts'
 import type { Grant, GrantKind, Subject } from '../ledger/grants.ts'
 import { EVERY_FEATURE } from '../ledger/grants.ts'
-import type { Micros, Millis } from '../units.ts'
+import { MICROS_PER_UNIT, type Micros, type Millis } from '../units.ts'
 import { advance, beginTerms } from './advance.ts'
 import {
   type AccountCell,
@@ -30,7 +30,7 @@ import { fail, type Reply } from './faults.ts'
 import { endGrant, issueGrant, requireRoomForGrant, requireRoomToIssue, startRecurrences } from './grants.ts'
 import { subjectCells } from './hold.ts'
 import { meaningHash } from './meaning.ts'
-import type { Plan } from './plan.ts'
+import { MAX_CONCURRENCY, type Plan } from './plan.ts'
 
 export interface NewAccount {
   readonly id: string
@@ -294,7 +294,10 @@ export function overrideLimits(
       Object.entries(holder.overrides).filter(([, override]) => inForce(override, draft.nowAt)),
     )
     op.overrides.forEach(({ name, limitMicros, untilAt }, place) => {
-      requireLimit(draft, name, subject?.dimension, `/overrides/${place}/name`)
+      // An exception that stands may be taken away whatever the plan has become.
+      if (limitMicros !== null || !Object.hasOwn(next, name))
+        requireLimit(draft, name, subject?.dimension, `/overrides/${place}/name`)
+      requireCountable(draft, name, limitMicros, `/overrides/${place}/limit`)
       const { [name]: _, ...others } = next
       const override: Override | undefined =
         limitMicros === null ? undefined : { limit: limitMicros, untilAt, reason: op.reason }
@@ -334,6 +337,15 @@ function requireLimit(draft: Draft, name: string, dimension: string | undefined,
   fail('invalid', exists ? `${name} is not counted by ${dimension}` : `the plan has no limit named ${name}`, {
     path,
     remedy: `one of: ${names.join(', ')}`,
+  })
+}
+
+function requireCountable(draft: Draft, name: string, limit: Micros | null, path: string): void {
+  const guard = draft.plan === undefined ? undefined : namesOf(draft.plan).guards.get(name)
+  if (guard?.kind !== 'concurrency' || limit === null || limit <= MAX_CONCURRENCY * MICROS_PER_UNIT) return
+  fail('invalid', `${name} counts at most ${MAX_CONCURRENCY} open holds`, {
+    path,
+    remedy: `send at most ${MAX_CONCURRENCY}`,
   })
 }
 

@@ -16,6 +16,7 @@ import {
   type ConcurrencyGuard,
   type CreditsSource,
   type Guard,
+  MAX_CONCURRENCY,
   OVERAGE,
   type OverageSource,
   type Plan,
@@ -676,10 +677,11 @@ function microsLimit(name: string, written: Micros, by: string | undefined, ques
   return overrideOf(name, by, question)?.limit ?? written
 }
 
-/** A limit on a count: overrides are kept in millionths, like all amounts. */
+/** A limit on open holds: overrides are kept in millionths, like all amounts, and may be older than the guard. */
 function wholeLimit(name: string, written: number, by: string | undefined, question: Question): number {
   const override = overrideOf(name, by, question)
-  return override === undefined ? written : Math.floor(override.limit / MICROS_PER_UNIT)
+  if (override === undefined) return written
+  return Math.min(MAX_CONCURRENCY, Math.floor(override.limit / MICROS_PER_UNIT))
 }
 
 /** The rate under its override: a burst that was the limit follows it, one that was written stays. */

@@ -103,6 +103,9 @@ export function rateKey({ name, meter }: RateGuard): string {
   return meter.kind === 'cost' ? `${name}:cost` : `${name}:quantity:${meter.quantity}`
 }
 
+/** The most holds that one guard counts: it lists their ends in its cell, so that its advice is true. */
+export const MAX_CONCURRENCY = 2_000
+
 export interface ConcurrencyGuard extends GuardBase {
   readonly kind: 'concurrency'
   readonly limit: number

@@ -5,6 +5,7 @@
  * Two kinds of keyword are Sluice's own and leave with the export: `expects` and `expectsKey` end the sentence "must be …".
  */
 import { type TProperties, type TSchema, Type } from 'typebox'
+import { MAX_CONCURRENCY } from '../kernel/plan.ts'
 
 type Unit = 's' | 'm' | 'h' | 'd' | 'w'
 /** `30s`, `5m`, `5h`, `7d`, `2w`. */
@@ -22,7 +23,7 @@ export const BOUNDS = {
   grants: 32,
   dimensions: 8,
   thresholds: 16,
-  concurrency: 2000,
+  concurrency: MAX_CONCURRENCY,
   subjects: 1_000_000,
 } as const
 
