@@ -27,7 +27,7 @@ export const subjectKey = (dimension: string, value: string): Key => `subject:${
 export const requestKey = (id: string): Key => `request:${id}`
 export const grantKey = (id: string): Key => `grant:${id}`
 
-/** `due:<n>`: the account's open holds whose end lies at or before now, earliest first, at most n of them. */
+/** `due:<n>`: the account’s open holds whose end lies at or before now, earliest first and at one instant by id, at most n of them. */
 export interface DueHolds {
   readonly requests: readonly RequestCell[]
   /** The earliest end among open holds not in the list; null where there is none. */

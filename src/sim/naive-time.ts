@@ -27,7 +27,9 @@ export function advance(books: Books, to: Millis): void {
 
 function nextEvent(books: Books, to: Millis): { readonly at: Millis; run(): void } | undefined {
   const events: { at: Millis; run(): void }[] = []
-  for (const request of openRequests(books)) {
+  // Of two holds with one end, the one whose id comes first is closed first: the design leaves it open, and any node must agree.
+  const open = openRequests(books).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  for (const request of open) {
     const at = request.hold?.expiresAt as Millis
     events.push({ at, run: () => closeHold(books, request) })
   }
