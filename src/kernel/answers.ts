@@ -1,7 +1,7 @@
 /** What steps answer: kernel values, which the engine turns into what crosses HTTP. */
 import type { ChargeEntry, DecisionBody, DecisionEntry, Split } from '../ledger/entries.ts'
 import type { Subject } from '../ledger/grants.ts'
-import type { Micros, Millis } from '../units.ts'
+import { add, type Micros, type Millis } from '../units.ts'
 import type { Advice } from './advise.ts'
 import type { RequestCell, RequestState } from './cells.ts'
 import type { Draft } from './draft.ts'
@@ -59,8 +59,26 @@ export function decidedBefore(draft: Draft, request: RequestCell, seq: number): 
 }
 
 export function chargedBefore(draft: Draft, request: RequestCell): Charged {
-  const charge = draft.entry(request.charge?.seq ?? 0).entry as ChargeEntry
-  return chargedFrom(request, charge, true)
+  const charge = chargeAt(draft, request.charge?.seq ?? 0)
+  return chargedFrom(request, { ...charge, cover: wholeCover(draft, request, charge) }, true)
+}
+
+const chargeAt = (draft: Draft, seq: number): ChargeEntry => draft.entry(seq).entry as ChargeEntry
+
+/** What covered the use in all when this was charged: a charge that corrects another holds only the difference. */
+function wholeCover(draft: Draft, request: RequestCell, charge: ChargeEntry): Split {
+  if (charge.corrects === undefined) return charge.cover
+  const refunds = request.refunds.map(([, seq]) => seq).filter((seq) => seq < charge.seq)
+  const sums = new Map<string, Micros>()
+  for (const { cover } of [...[charge.corrects, ...refunds].map((seq) => chargeAt(draft, seq)), charge]) {
+    for (const [source, amount] of cover) {
+      const sum = add(sums.get(source) ?? 0, amount)
+      // What is given back altogether and drawn again stands where it was drawn again.
+      if (sum === 0) sums.delete(source)
+      else sums.set(source, sum)
+    }
+  }
+  return [...sums]
 }
 
 export function chargedFrom(

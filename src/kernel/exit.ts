@@ -188,7 +188,7 @@ function chargeDifference(draft: Draft, request: RequestCell, op: UseOp): Charge
   const corrected = { ...bill, corrects: { seq: charge.seq, difference } }
   request.state = 'settled'
   if (difference < 0) {
-    const spending = restore(draft, request, Math.min(-difference, charge.cost), `refund:${request.id}`)
+    const spending = restore(draft, request, Math.min(-difference, charge.cost), creditId(request))
     return close(draft, request, op, spending, {
       ...corrected,
       corrects: { seq: charge.seq, difference: -Math.min(-difference, charge.cost) },
@@ -269,7 +269,9 @@ function close(
   request.exitBy = op.by
   request.meanings.exit = meaningHash(draft, request.salt, op.meaning)
   bookCharge(draft, request, spending, bill)
-  const cover = splitOf(spending.parts)
+  // A settle that corrects what a hold's end charged tells what covers the use in all, as ever.
+  const whole = bill.corrects === undefined ? spending.parts : (request.charge?.parts ?? [])
+  const cover = splitOf(whole)
   return chargedFrom(
     request,
     { cost: bill.cost, cover, returned: spending.returned, unpriced: bill.unpriced },
@@ -366,7 +368,7 @@ export function refund(
 function giveBack(draft: Draft, request: RequestCell, op: RefundOp): Refunded {
   const charge = request.charge as Charge
   const amount = refundAmount(draft, request, charge, op)
-  const spending = restore(draft, request, amount, `refund:${request.id}:${op.refundId}`)
+  const spending = restore(draft, request, amount, creditId(request, op.refundId))
   const entry = {
     usage: charge.usageSeq,
     policy: request.policyVersion,
@@ -385,6 +387,12 @@ function giveBack(draft: Draft, request: RequestCell, op: RefundOp): Refunded {
   request.charge = { ...(request.charge as Charge), refunded: add(charge.refunded, amount) }
   request.refunds = [...request.refunds, [op.refundId, seq, meaningHash(draft, request.salt, op.meaning)]]
   return refundedFrom(request, op.refundId, entry, false)
+}
+
+/** A grant that a refund makes of debt already repaid: no two refunds share its id, whatever colons their own ids have. */
+function creditId({ id }: RequestCell, refundId?: string): string {
+  const request = id.replaceAll('%', '%25').replaceAll(':', '%3A')
+  return refundId === undefined ? `refund:${request}` : `refund:${request}:${refundId}`
 }
 
 function refundAmount(draft: Draft, request: RequestCell, charge: Charge, op: RefundOp): Micros {
