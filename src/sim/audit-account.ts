@@ -74,8 +74,13 @@ export function patched(books: Books, patch: wire.AccountPatch, told: Told<wire.
 
 export function overridden(books: Books, op: wire.OverridesRequest, told: Told<wire.AccountView>): void {
   const [dimension, value] = Object.entries(op.subject ?? {})[0] ?? [undefined, undefined]
-  const isKnown = op.overrides.every(({ name }) =>
-    countedBy(books, name).some((by) => dimension === undefined || by === dimension),
+  const isOwn = (one: Books['overrides'][number]): boolean =>
+    one.dimension === dimension && one.value === value && (one.untilAt === null || books.now < one.untilAt)
+  // An exception that stands may be taken away, whatever the plan has become.
+  const isKnown = op.overrides.every(
+    ({ name, limit }) =>
+      (limit === null && books.overrides.some((one) => one.name === name && isOwn(one))) ||
+      countedBy(books, name).some((by) => dimension === undefined || by === dimension),
   )
   if (!isKnown) return expectCode(told, 'invalid', 'override')
   answerOf(told, 'override')

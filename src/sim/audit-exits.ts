@@ -18,6 +18,7 @@ import {
   chargeRecorded,
   correct,
   releaseHold,
+  standing,
   type Use,
 } from './naive-exits.ts'
 import { inMicros, micros, priceOf } from './naive-prices.ts'
@@ -78,7 +79,8 @@ function charge(books: Books, request: RequestBook, use: Use, answer: wire.Charg
     parts = chargeHold(books, request, use).parts
     expectSame(micros(answer.returned), held > use.cost ? held - use.cost : 0n, `returned by ${what}`)
   } else if (request.state === 'expired_charged') {
-    parts = chargeDifference(books, request, use, newGrant(books, `refund:${request.id}`))
+    chargeDifference(books, request, use, newGrant(books, `refund:${request.id}`))
+    parts = standing(request)
   } else {
     parts = chargeRecorded(books, request, use, request.reserved !== undefined).parts
     expectSame(answer.returned, '0', `returned by ${what}`)

@@ -152,7 +152,7 @@ export function correct(
   newGrant: (amount: bigint) => GrantBook,
   isRefund = true,
 ): Part[] {
-  const outstanding = restorable(request)
+  const outstanding = standing(request).toReversed()
   const parts: Part[] = []
   for (const part of upTo(outstanding, amount)) parts.push({ ...part, amount: -part.amount })
   const counted = budgetsOf(request).flatMap((held) =>
@@ -170,13 +170,13 @@ export function correct(
   return parts
 }
 
-/** What is still charged, last first. What one source paid in the same windows is one. */
-function restorable(request: RequestBook): Part[] {
+/** What is still charged, as it was drawn. What one source paid in the same windows is one. */
+export function standing(request: RequestBook): Part[] {
   const place = (part: Part): string =>
     [part.source, ...part.windows.map(({ name, startAt }) => `${name} ${startAt}`)].join()
   const all = netted(request.charges.flatMap(({ parts }) => parts))
   const joined = [...Map.groupBy(all, place).values()]
-  return joined.map((same) => ({ ...(same[0] as Part), amount: amountOf(same) })).toReversed()
+  return joined.map((same) => ({ ...(same[0] as Part), amount: amountOf(same) }))
 }
 
 function budgetsOf(request: RequestBook): Counted[][] {
