@@ -83,11 +83,12 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     op: 'reserve' | 'extend',
     account: string,
     subject: wire.Subject,
+    feature: string,
     answer: wire.DecisionAnswer,
   ): wire.DecisionAnswer {
     count(metrics.decisions as Map<string, number>, `${op} ${answer.outcome} ${answer.reason}`, 1)
     const refused = answer.outcome === 'wait' || answer.outcome === 'deny'
-    if (refused && answer.dry_run !== true) refusals.note(account, subject, answer)
+    if (refused && answer.dry_run !== true) refusals.note(account, subject, feature, answer)
     return answer
   }
 
@@ -140,7 +141,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
         return reserve(cells, env, context, op)
       }
       const answer = present.decisionAnswer(await core.run(op.account, keys, step, classes.get(op.account)))
-      return decided('reserve', op.account, op.subject, answer)
+      return decided('reserve', op.account, op.subject, op.feature, answer)
     },
     async extend(request, caller = SYSTEM_CALLER) {
       const op = intake.extendOp(request)
@@ -152,7 +153,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
         (cells, env) => extend(cells, env, context, op),
         classes.get(op.account),
       )
-      return decided('extend', op.account, told.subject, present.decisionAnswer(told))
+      return decided('extend', op.account, told.subject, told.body.feature, present.decisionAnswer(told))
     },
     settle: async (request, caller = SYSTEM_CALLER) => used(intake.settleOp(request, horizonMs), caller),
     record: async (request, caller = SYSTEM_CALLER) => used(intake.recordOp(request, horizonMs), caller),

@@ -175,7 +175,7 @@ export interface RefusalLine {
   readonly reason: string
   readonly at: Millis
   readonly count: number
-  /** The whole answer, as JSON. */
+  /** What was asked for and the whole answer, as JSON; a store does not look into it. */
   readonly answer: string
 }
 export interface StoreHealth {

@@ -321,6 +321,7 @@ export interface Explanation {
     readonly at: number
     readonly reason: string
     readonly count: number
+    readonly feature: string
     readonly answer: DecisionAnswer
   }[]
   /** The same, in sentences. */

@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { SluiceError } from '../errors.ts'
 import type { Reason } from '../kernel/reasons.ts'
-import type { DecisionAnswer, EntryView, Explanation } from '../wire.ts'
+import type { EntryView, Explanation } from '../wire.ts'
 import { entryTable, limitTable } from './account-looks.ts'
 import { usage } from './failure.ts'
 import type { Desk } from './http.ts'
@@ -112,7 +112,7 @@ export function explanationText(story: Explanation, withEntries: boolean): strin
     ]),
   ]
   if (story.story.length > 0) parts.push(story.story.map((line) => wrapped(line)).join('\n'))
-  for (const { at, count, answer } of story.refusals) parts.push(refusalText(at, count, answer))
+  for (const refusal of story.refusals) parts.push(refusalText(refusal))
   if (withEntries && story.entries.length > 0) parts.push(entryTable(story.entries))
   return parts.join('\n\n')
 }
@@ -136,7 +136,7 @@ export const SAYS: Readonly<Record<Exclude<Reason, 'granted' | 'granted_in_part'
   overage_spent: 'overage has too little left',
 }
 
-function refusalText(at: number, times: number, answer: DecisionAnswer): string {
+function refusalText({ at, count: times, feature, answer }: Explanation['refusals'][number]): string {
   const { outcome, reason, cost, retry_after_ms: retryMs, unblock = {}, limits } = answer
   const { wait_until: until, at_latest: atLatest, credits, at_most: atMost } = unblock
   const verdict =
@@ -148,7 +148,7 @@ function refusalText(at: number, times: number, answer: DecisionAnswer): string 
   ]
   const said = [
     `${instantText(at)}  ${verdict}: ${why === undefined ? reason : `${why} (${reason})`}.`,
-    `It asked for ${cost} CU.`,
+    `It asked for ${cost} CU of ${feature}.`,
     ...(help.length === 0 ? [] : [`It would pass ${help.join(', ')}.`]),
     ...(atMost === undefined ? [] : [`A request of at most ${atMost} CU would have fitted.`]),
     ...(times > 1 ? [`${times - 1} more like it followed in that second.`] : []),

@@ -56,7 +56,7 @@ export async function explain(
       at: line.at,
       reason: line.reason,
       count: line.count,
-      answer: JSON.parse(line.answer) as DecisionAnswer,
+      ...(JSON.parse(line.answer) as { readonly feature: string; readonly answer: DecisionAnswer }),
     })),
     story: tellStory(entries.map((stored) => ({ entry: readEntry(stored), person: readPrivate(stored) }))),
   }

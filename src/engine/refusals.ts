@@ -11,7 +11,7 @@ const FLUSH_MS = 1_000
 const MAX_WAITING = 10_000
 
 export interface RefusalLog {
-  note(account: string, subject: Subject, answer: DecisionAnswer): void
+  note(account: string, subject: Subject, feature: string, answer: DecisionAnswer): void
   flush(): Promise<void>
   close(): Promise<void>
 }
@@ -35,7 +35,7 @@ export function createRefusalLog(store: Store, metrics: EngineMetrics): RefusalL
   }
 
   return {
-    note(account, subject, answer) {
+    note(account, subject, feature, answer) {
       metrics.refusalsCounted += 1
       const second = Math.floor(answer.decided_at / 1_000)
       const key = JSON.stringify([account, subject, answer.reason, second])
@@ -46,7 +46,15 @@ export function createRefusalLog(store: Store, metrics: EngineMetrics): RefusalL
       }
       if (waiting.size >= MAX_WAITING) return
       const { request_id: requestId, reason, decided_at: at } = answer
-      waiting.set(key, { account, requestId, subject, reason, at, count: 1, answer: JSON.stringify(answer) })
+      waiting.set(key, {
+        account,
+        requestId,
+        subject,
+        reason,
+        at,
+        count: 1,
+        answer: JSON.stringify({ feature, answer }),
+      })
       timer ??= setTimeout(flush, FLUSH_MS).unref()
     },
     flush,

@@ -218,6 +218,12 @@ describe('an account that nobody created', () => {
     await refused('account_unknown', '/account', () => on.view())
     assert.deepEqual(await on.kept(), { cells: {}, entries: [] })
   })
+  test('and not by a grant: money for a mistyped id is a mistake', async () => {
+    const on = await open()
+    const grant = { id: 'g', kind: 'purchased', amount: '10' } as const
+    await refused('account_unknown', '/account', () => on.engine.grant('a', grant))
+    assert.deepEqual(await on.kept(), { cells: {}, entries: [] })
+  })
   test('once, by many at a time', async () => {
     const on = await open()
     const answers = await Promise.all(Array.from({ length: 30 }, (_, n) => on.reserve(`r${n}`, 1)))

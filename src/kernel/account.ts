@@ -369,59 +369,52 @@ export interface Granted {
   readonly nowAt: Millis
 }
 
-/** Issues a grant, once: a repeat tells it as it stands now. */
+/** Issues a grant, once: a repeat tells it as it stands now. Money for an account that does not exist is a mistyped id, never a new account. */
 export function grantCredits(
   cells: Cells,
   env: StepEnv,
   context: Context,
   op: GrantOp,
 ): StepOutcome<Reply<Granted>> {
-  return onAccount(
-    cells,
-    env,
-    context,
-    op.account,
-    (draft) => {
-      advance(draft)
-      const known = draft.grantCell(op.id)
-      if (known !== null) {
-        const first = grantNow(draft, known, true)
-        if (known.meaning !== meaningHash(draft, known.salt, op.meaning)) {
-          fail('conflict', `grant ${op.id} has been issued with other terms`, {
-            path: '/id',
-            remedy: 'send the same terms, or use a new id',
-            first,
-          })
-        }
-        return { result: first, keep: false }
-      }
-      if (op.expiresAt !== null && op.expiresAt <= Math.max(draft.nowAt, op.startsAt ?? 0)) {
-        fail('invalid', 'the grant would end before it can be used', {
-          path: '/expires_at',
-          remedy: 'send an instant after now and after starts_at',
+  return onAccount(cells, env, context, op.account, (draft) => {
+    advance(draft)
+    const known = draft.grantCell(op.id)
+    if (known !== null) {
+      const first = grantNow(draft, known, true)
+      if (known.meaning !== meaningHash(draft, known.salt, op.meaning)) {
+        fail('conflict', `grant ${op.id} has been issued with other terms`, {
+          path: '/id',
+          remedy: 'send the same terms, or use a new id',
+          first,
         })
       }
-      const terms = {
-        id: op.id,
-        kind: op.kind,
-        amount: op.amount,
-        startsAt: op.startsAt ?? draft.nowAt,
-        expiresAt: op.expiresAt,
-        features: op.features,
-        subjects: op.subjects,
-        ...(op.priority === undefined ? {} : { priority: op.priority }),
-      }
-      requireRoomForGrant(draft, terms)
-      requireRoomToIssue(draft, terms.amount)
-      issueGrant(draft, terms, {
-        from: 'issued',
-        meaning: meaningHash(draft, draft.context.salt, op.meaning),
-        reason: op.reason,
+      return { result: first, keep: false }
+    }
+    if (op.expiresAt !== null && op.expiresAt <= Math.max(draft.nowAt, op.startsAt ?? 0)) {
+      fail('invalid', 'the grant would end before it can be used', {
+        path: '/expires_at',
+        remedy: 'send an instant after now and after starts_at',
       })
-      return { result: grantNow(draft, draft.grantCell(op.id) as GrantCell, false), keep: true }
-    },
-    () => openAccount(env, context, op.account),
-  )
+    }
+    const terms = {
+      id: op.id,
+      kind: op.kind,
+      amount: op.amount,
+      startsAt: op.startsAt ?? draft.nowAt,
+      expiresAt: op.expiresAt,
+      features: op.features,
+      subjects: op.subjects,
+      ...(op.priority === undefined ? {} : { priority: op.priority }),
+    }
+    requireRoomForGrant(draft, terms)
+    requireRoomToIssue(draft, terms.amount)
+    issueGrant(draft, terms, {
+      from: 'issued',
+      meaning: meaningHash(draft, draft.context.salt, op.meaning),
+      reason: op.reason,
+    })
+    return { result: grantNow(draft, draft.grantCell(op.id) as GrantCell, false), keep: true }
+  })
 }
 
 /** Takes back what is left of a grant; what is held from it follows when its hold ends. */

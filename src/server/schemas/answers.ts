@@ -211,7 +211,13 @@ export const Explanation = named('Explanation', {
   entries: list(ref(EntryView)),
   refusals: list(
     Type.Object(
-      { at: Type.Integer(), reason: Type.String(), count: Type.Integer(), answer: ref(DecisionAnswer) },
+      {
+        at: Type.Integer(),
+        reason: Type.String(),
+        count: Type.Integer(),
+        feature: Type.String(),
+        answer: ref(DecisionAnswer),
+      },
       { additionalProperties: false },
     ),
   ),
