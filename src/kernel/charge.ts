@@ -204,6 +204,8 @@ function settleRate(
   let over = metered(guard, use.cost, use.quantities)
   for (const { amount } of held) over -= amount
   if (over > 0) {
+    // A rate that no longer counts this feature takes back what it had admitted, and counts no more of it.
+    if (!counts(guard, use)) return [...held]
     countRate(draft, guard, use.subject, over, at)
     const base = { kind: 'rate', name: rateKey(guard), amount: over, at } as const
     return [...held, guard.by === undefined ? base : { ...base, by: guard.by }]
