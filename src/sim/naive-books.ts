@@ -261,7 +261,7 @@ export function open(books: Books, window: WindowBook): WindowBook {
   return window
 }
 
-export const windowUsed = (window: WindowBook): bigint => sum(window.charged)
+export const windowUsed = (window: Pick<WindowBook, 'charged'>): bigint => sum(window.charged)
 
 export function windowHeld(books: Books, window: WindowBook): bigint {
   const holds = openHolds(books)

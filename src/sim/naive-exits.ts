@@ -13,6 +13,7 @@ import {
   least,
   open,
   type Part,
+  planOf,
   type RequestBook,
   sum,
   type Take,
@@ -107,9 +108,11 @@ function countInBudgets(books: Books, request: RequestBook, amount: bigint): Cou
 /** Rates count what was used: more is added now, less is as if it had never been admitted, the last first. */
 function adjustTakes(books: Books, request: RequestBook, all: readonly Take[], use: Use): Take[] {
   const counted: Take[] = []
-  for (const guard of guardsFor(books, request.feature, request.subject)) {
+  const applying = guardsFor(books, request.feature, request.subject)
+  for (const guard of planOf(books).guards ?? []) {
     if (!('rate' in guard) || guard.rate.meter === 'requests') continue
-    const { name } = guard
+    const { name, by } = guard
+    if (by !== undefined && request.subject[by] === undefined) continue
     const { meter } = guard.rate
     const { book, pace } = rateRoom(books, guard, request.subject)
     const takes = all.filter((one) => one.book === book && one.meter === meter)
@@ -117,7 +120,8 @@ function adjustTakes(books: Books, request: RequestBook, all: readonly Take[], u
     if (meter !== 'cost' && use.quantities === undefined) continue
     const truly = meter === 'cost' ? use.cost : (use.quantities?.[meter] ?? 0n)
     const admitted = sum(takes.map(({ admission }) => admission.amount))
-    if (truly > admitted)
+    // A guard that does not count this feature any more only gives back.
+    if (truly > admitted && applying.includes(guard))
       counted.push({ name, meter, book, admission: admit(book, pace, truly - admitted, books.now) })
     let back = admitted - truly
     for (const { admission } of takes.toReversed()) {

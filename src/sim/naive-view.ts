@@ -176,7 +176,7 @@ export function checkView(books: Books, view: wire.AccountView, subject: wire.Su
     ),
     ...(view.overage === null ? [] : [view.overage]),
   ]
-  for (const line of limits) dropDoubtful(books, keyOf(line.name, line.by, subject), line.used)
+  for (const line of limits) dropDoubtful(books, keyOf(line.name, line.by, subject), line)
   const order = (line: { readonly kind: string }): number => ['allowance', 'overage'].indexOf(line.kind)
   const expected = linesOf(books, subject).sort((a, b) => order(a) - order(b))
   expectSame(
@@ -187,11 +187,18 @@ export function checkView(books: Books, view: wire.AccountView, subject: wire.Su
   for (const [place, line] of expected.entries()) checkLine(books, limits[place] as wire.Limit, line)
 }
 
+const NEVER = { charged: [] }
+
 /** State that may have gone is taken for gone where nothing is told of it. */
-function dropDoubtful(books: Books, key: string, used: string): void {
+function dropDoubtful(
+  books: Books,
+  key: string,
+  { used, resets_at }: Pick<wire.Limit, 'used' | 'resets_at'>,
+): void {
   const rate = books.rates.get(key)
   const window = books.windows.get(key)
-  if (window?.isDoubtful === true && used === '0' && windowHeld(books, window) === 0n)
+  const isGone = windowUsed(window ?? NEVER) > 0n || resets_at !== window?.endAt
+  if (window?.isDoubtful === true && used === '0' && isGone && windowHeld(books, window) === 0n)
     books.windows.delete(key)
   if (rate?.isDoubtful === true && used === '0') rate.admissions.length = 0
   if (rate !== undefined) rate.isDoubtful = false
