@@ -15,6 +15,8 @@ import { type History, randomHistory, type Step } from './workload.ts'
 const LONG = process.env.SLUICE_LONG === '1'
 const COUNT = Number(process.env.SLUICE_HISTORIES ?? (LONG ? 100_000 : 2_000))
 const MOST_STEPS = 40
+/** The short run is the same each time, so that a change is judged by what it changes; the long run goes where none has been. */
+const SEED = Number(process.env.SLUICE_SEED ?? (LONG ? Date.now() & 0x7fffffff : 20_261_121))
 
 /** Histories come from a seed, as everywhere in the simulation, and shrink as what they are: lists of steps and plans. */
 class Histories extends fc.Arbitrary<History> {
@@ -32,13 +34,12 @@ class Histories extends fc.Arbitrary<History> {
 }
 
 test(`${COUNT} histories agree with an auditor’s naive books at every step`, async (t) => {
-  const seed = Number(process.env.SLUICE_SEED ?? Date.now() & 0x7fffffff)
-  t.diagnostic(`SLUICE_SEED=${seed}`)
+  t.diagnostic(`SLUICE_SEED=${SEED}`)
   const path = process.env.SLUICE_PATH
   const details = await fc.check(
     fc.asyncProperty(new Histories(), async (history) => runHistory(history)),
     {
-      seed,
+      seed: SEED,
       numRuns: COUNT,
       ...(path === undefined ? {} : { path }),
     },
