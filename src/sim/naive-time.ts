@@ -40,9 +40,8 @@ function nextEvent(books: Books, to: Millis): { readonly at: Millis; run(): void
   }
   for (const grant of books.grants) {
     if (grant.ended !== undefined || grant.expiresAt === null) continue
-    // What rolls over is the recurrence's business.
-    if (books.recurrences.some((one) => one.grant === grant)) continue
-    events.push({ at: grant.expiresAt, run: () => expire(books, grant) })
+    const recurrence = books.recurrences.find((one) => one.grant === grant)
+    events.push({ at: grant.expiresAt, run: () => endGrant(books, grant, recurrence) })
   }
   for (const recurrence of books.recurrences) {
     const { nextAt } = recurrence
@@ -71,31 +70,39 @@ function expire(books: Books, grant: GrantBook): void {
   emptyEnded(books)
 }
 
-/** A period ends: what is left rolls over up to a bound, the rest expires, and the next period begins. */
-function recur(books: Books, recurrence: RecurrenceBook): void {
-  const { grant, name } = recurrence
+/** A grant ends. Of one that recurs, what is left rolls over up to a bound; the rest expires. */
+function endGrant(books: Books, grant: GrantBook, recurrence: RecurrenceBook | undefined): void {
   const at = grant.expiresAt as Millis
-  const written = planOf(books).grants?.find((one) => (one.name ?? one.kind) === name)
-  if (written?.every === undefined) {
-    books.recurrences = books.recurrences.filter((one) => one !== recurrence)
-    return grant.ended === undefined ? expire(books, grant) : undefined
-  }
-  const endAt = periodEnd(books, written, at)
-  const over = grant.ended === undefined ? least(grantRoom(books, grant), micros(written.rollover ?? 0)) : 0n
-  if (over > 0n) {
+  const written = recurrence === undefined ? undefined : writtenAs(books, recurrence)
+  const over =
+    written?.every === undefined ? 0n : least(grantRoom(books, grant), micros(written.rollover ?? 0))
+  if (written !== undefined && over > 0n) {
     grant.moves.push({ why: 'rollover', amount: over })
     const child = {
-      ...planGrant(written, over, at, endAt),
+      ...planGrant(written, over, at, periodEnd(books, written, at)),
       priority: grant.priority,
       features: grant.features,
     }
     books.grants.push(child)
     repay(books, child)
   }
-  if (grant.ended === undefined) expire(books, grant)
-  recurrence.grant = issue(books, written, at)
-  recurrence.nextAt = endAt
+  expire(books, grant)
 }
+
+/** The next period begins: after everything that ends at its instant, other periods too. */
+function recur(books: Books, recurrence: RecurrenceBook): void {
+  const at = recurrence.nextAt as Millis
+  const written = writtenAs(books, recurrence)
+  if (written?.every === undefined) {
+    books.recurrences = books.recurrences.filter((one) => one !== recurrence)
+    return
+  }
+  recurrence.grant = issue(books, written, at)
+  recurrence.nextAt = periodEnd(books, written, at)
+}
+
+const writtenAs = (books: Books, { name }: RecurrenceBook): RecurringGrantDocument | undefined =>
+  planOf(books).grants?.find((one) => (one.name ?? one.kind) === name)
 
 const periodEnd = (books: Books, written: RecurringGrantDocument, at: Millis): Millis => {
   const { every, anchor, week_start } = written
