@@ -9,7 +9,7 @@ import type { Cell, Key } from '../kernel/cells.ts'
 import type { PriorityClass } from '../kernel/plan.ts'
 import type { Env, Readings, Step, StoreHost } from '../store.ts'
 import type { Millis } from '../units.ts'
-import { type Backend, CommitError, type Missing, type Session } from './coalesce/backend.ts'
+import { type Backend, type Change, CommitError, type Missing, type Session } from './coalesce/backend.ts'
 import { type NodeClocks, watchClock } from './coalesce/clock.ts'
 import { createPace } from './coalesce/pace.ts'
 import { PolicyWanted, policies, SYSTEM_ACCOUNT } from './coalesce/policies.ts'
@@ -69,6 +69,8 @@ export interface Coalescer {
 const DEFAULTS = { maxQueued: 10_000, maxBatch: 256, maxBatchBytes: 4_000_000, maxDecideMs: 4 }
 /** Times that one step may ask for more before it is taken for one that never has enough. */
 const MAX_NEEDS = 32
+/** Operations of one account in a batch that make it worth to decide its next ones while these are on their way. */
+const CROWDED = 16
 /** Pauses before a batch of unknown outcome is run again; after the last its callers are told. */
 const UNKNOWN_PAUSES_MS = [0, 50, 200, 1000]
 const NO_READINGS: Readings = Object.freeze({})
@@ -82,6 +84,8 @@ interface Batch {
   readonly missing: Missing[]
   /** Decided, and to be answered after the commit. */
   readonly deferred: Op[]
+  /** Changes of crowded accounts, which their next batch may build on. */
+  readonly passing: { readonly share: Share; readonly change: Change }[]
   /** Accounts whose changes could not be taken, with the error. */
   readonly refused: { readonly ops: readonly Op[]; readonly error: unknown }[]
   bytes: number
@@ -97,8 +101,12 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
   const pace = createPace()
   const queue = createQueue({ capacity: limits.maxQueued, drainMs: pace.drainMs })
   const exclusives: (() => void)[] = []
+  /** Changes of crowded accounts in flight, the oldest first. */
+  const onTheWay = new Map<string, Change[]>()
   let inFlight = 0
   let opsInFlight = 0
+  let recoveries = 0
+  let lastRecovery: Promise<void> = Promise.resolve()
   let exclusiveRunning = false
   let turnComing = false
   let closing: Promise<void> | undefined
@@ -138,7 +146,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
 
   function turn(): void {
     turnComing = false
-    if (exclusiveRunning) return
+    if (exclusiveRunning || recoveries > 0) return
     const exclusive = exclusives[0]
     if (exclusive !== undefined) {
       if (inFlight > 0) return
@@ -148,12 +156,16 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
     }
     if (inFlight < backend.lanes && queue.ready && (inFlight === 0 || queue.waiting >= backend.overlapFrom)) {
       inFlight++
+      const room = shareOfOne()
       const shares = queue
-        .take(limits.maxBatch, shareOfOne())
-        .map((ops) => shareOf((ops[0] as Op).account, ops))
+        .take(limits.maxBatch, room, backend.inOrder ? room : limits.maxBatch)
+        .map((ops) => {
+          const { account } = ops[0] as Op
+          return shareOf(account, ops, onTheWay.get(account)?.slice())
+        })
       const operations = shares.reduce((sum, share) => sum + share.ops.length, 0)
       opsInFlight += operations
-      run(shares, limits.maxDecideMs, 0).then(
+      run(shares, limits.maxDecideMs, 0, false).then(
         () => finish(shares, operations),
         (error) => {
           // Nothing above throws; if it did, no caller may be left waiting.
@@ -177,12 +189,40 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
   function finish(shares: readonly Share[], operations: number): void {
     inFlight--
     opsInFlight -= operations
-    for (const share of shares) queue.release(share.account, share.ops.slice(share.decided))
+    for (const share of shares)
+      if (!share.passedOn) queue.release(share.account, share.ops.slice(share.decided))
     comeAround()
   }
 
-  /** Decides and commits one batch, and answers its operations. Operations left undecided are the caller's to requeue. */
-  async function run(shares: readonly Share[], decideMs: number, repeats: number): Promise<void> {
+  /** Lets the next batch of crowded accounts build on this one. Answers what undoes it when this one has come to an end. */
+  function passOn({ passing }: Batch): () => void {
+    for (const { share, change } of passing) {
+      const changes = onTheWay.get(change.account)
+      if (changes === undefined) onTheWay.set(change.account, [change])
+      else changes.push(change)
+      share.passedOn = true
+      queue.release(share.account, share.ops.slice(share.decided))
+    }
+    if (passing.length > 0) comeAround()
+    return () => {
+      for (const { change } of passing) {
+        const changes = onTheWay.get(change.account)?.filter((other) => other !== change) ?? []
+        if (changes.length === 0) onTheWay.delete(change.account)
+        else onTheWay.set(change.account, changes)
+      }
+    }
+  }
+
+  /**
+   * Decides and commits one batch, and answers its operations. Operations left undecided are the caller's to requeue.
+   * `again` where it is part of a recovery.
+   */
+  async function run(
+    shares: readonly Share[],
+    decideMs: number,
+    repeats: number,
+    again: boolean,
+  ): Promise<void> {
     const startedAt = performance.now()
     let batch: Batch
     try {
@@ -205,13 +245,18 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
       for (const op of batch.deferred) op.reject(answer)
       return rejectAll(shares, answer)
     }
-    if (batch.staged === 0) batch.session.abandon()
+    // Who saw what is on its way waits for it, even with nothing to write: commits stand in order.
+    if (batch.staged === 0 && batch.deferred.length === 0) batch.session.abandon()
     else {
       try {
         const committed = batch.session.commit()
-        if (committed !== undefined) await committed
+        if (committed !== undefined) {
+          const endPassing = again ? undefined : passOn(batch)
+          await committed.finally(endPassing)
+        }
       } catch (error) {
-        return recover(batch, error, repeats)
+        if (again || backend.inOrder !== true) return recover(batch, error, repeats)
+        return inTurn(() => recover(batch, error, repeats))
       }
       pace.note(batch.decided)
       options.host().onCommit?.(batch.decided, batch.entries, performance.now() - startedAt)
@@ -228,6 +273,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
       until: performance.now() + decideMs,
       missing: [],
       deferred: [],
+      passing: [],
       refused: [],
       bytes: 0,
       decided: 0,
@@ -262,7 +308,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
       share.decided++
       batch.decided++
       // An operation that saw nothing uncommitted shows nothing that could be lost.
-      if (isTouched(share)) batch.deferred.push(op)
+      if (isTouched(share) || share.earlier.length > 0) batch.deferred.push(op)
       else settle(op)
     }
     return true
@@ -310,6 +356,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
       batch.bytes += batch.session.stage(change)
       batch.staged++
       batch.entries += change.entries.length
+      if (backend.inOrder && share.ops.length >= CROWDED) batch.passing.push({ share, change })
     } catch (error) {
       const ops = batch.deferred.filter((op) => op.account === share.account)
       batch.refused.push({ ops, error })
@@ -319,9 +366,27 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
     }
   }
 
+  /**
+   * Batches that fail together are run again one after the other, in the order in which they were decided, and nothing new
+   * begins before all of them have. The first waits until all have been told.
+   */
+  function inTurn(work: () => Promise<void>): Promise<void> {
+    recoveries++
+    const told = new Promise<void>(soon)
+    const mine = Promise.all([lastRecovery, told])
+      .then(work)
+      .finally(() => {
+        recoveries--
+        comeAround()
+      })
+    lastRecovery = mine.catch(() => {})
+    return mine
+  }
+
   async function recover(batch: Batch, error: unknown, repeats: number): Promise<void> {
     const outcome = error instanceof CommitError ? error.outcome : 'refused'
     if (outcome === 'refused') await split(batch.deferred, error)
+    else if (outcome === 'passed_over') await runAgain(batch.deferred, repeats)
     else if (outcome === 'unknown' && repeats < UNKNOWN_PAUSES_MS.length) {
       await pause(UNKNOWN_PAUSES_MS[repeats] ?? 0)
       await runAgain(batch.deferred, repeats + 1)
@@ -344,7 +409,7 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
     let left = ops
     while (left.length > 0) {
       const shares = sharesOf(left)
-      await run(shares, Number.POSITIVE_INFINITY, repeats)
+      await run(shares, Number.POSITIVE_INFINITY, repeats, true)
       left = shares.flatMap((share) => share.ops.slice(share.decided))
     }
   }

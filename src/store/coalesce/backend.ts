@@ -8,8 +8,14 @@ import type { StoredEntry } from '../../ledger/entries.ts'
 import type { Millis } from '../../units.ts'
 
 export interface Backend {
-  /** Batches in flight at once. No account is ever in two of them. */
+  /** Batches in flight at once. No account is in two of them, but where commits stand in order. */
   readonly lanes: number
+  /**
+   * Whether commits stand in the order in which they were asked for, and one that fails takes with it all that were asked
+   * for until it is told: those fail as `passed_over`. Then a crowded account's next batch is decided on the last one's
+   * changes while those are on their way.
+   */
+  readonly inOrder?: boolean
   /** While another batch is in flight, how many operations must wait before one more is worth its own commit. */
   readonly overlapFrom: number
   /**
@@ -69,9 +75,10 @@ export interface Change {
 
 /**
  * How a commit failed. `refused`: the database will not take this data, so something in the batch is to blame.
- * `unavailable`: it can write nothing now. `unknown`: it may have been committed.
+ * `unavailable`: it can write nothing now. `unknown`: it may have been committed. `passed_over`: it was not tried, because
+ * one before it failed.
  */
-export type CommitOutcome = 'refused' | 'unavailable' | 'unknown'
+export type CommitOutcome = 'refused' | 'unavailable' | 'unknown' | 'passed_over'
 
 export class CommitError extends Error {
   override readonly name = 'CommitError'

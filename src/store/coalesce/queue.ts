@@ -38,10 +38,10 @@ export interface Queue {
   admit(priority: PriorityClass): void
   push(op: Op): void
   /**
-   * Takes operations by account, in a fair order: up to `limit` of one account, or of several while they are fewer than
+   * Takes operations by account, in a fair order: up to `ofOne` of one account, or of several while they are fewer than
    * `share`. The accounts are busy until `release`.
    */
-  take(limit: number, share: number): Op[][]
+  take(limit: number, share: number, ofOne?: number): Op[][]
   /** Frees the account, with the operations that were taken and not decided back in front. */
   release(account: string, undecided: readonly Op[]): void
 }
@@ -94,11 +94,11 @@ export function createQueue(options: QueueOptions): Queue {
     if (line.length === 1 && !line.busy) inLine.push(line)
   }
 
-  function take(limit: number, share: number): Op[][] {
+  function take(limit: number, share: number, ofOne = limit): Op[][] {
     const crowd = limit * CROWD
     const first = inLine.shift()
     if (first === undefined) return []
-    const own = takeFrom(first, limit)
+    const own = takeFrom(first, ofOne)
     const taken = [own]
     if (own.length > crowd) return taken
     let room = share - own.length

@@ -13,14 +13,20 @@ export interface Share {
   readonly ops: readonly Op[]
   /** How many of the operations are decided. */
   decided: number
+  /** What batches on their way have changed in this account, the oldest first: seen, and not committed yet. */
+  readonly earlier: readonly Change[]
+  /** The account has been released already, since its next batch may build on this one. */
+  passedOn: boolean
   reader: Reader | undefined
   writes: Map<Key, Cell | null>
   entries: StoredEntry[]
   erase: Set<number> | undefined
 }
 
-export function shareOf(account: string, ops: readonly Op[]): Share {
-  return { account, ops, decided: 0, reader: undefined, writes: new Map(), entries: [], erase: undefined }
+const NOTHING: readonly Change[] = []
+export function shareOf(account: string, ops: readonly Op[], earlier = NOTHING): Share {
+  const changes = { writes: new Map(), entries: [], erase: undefined }
+  return { account, ops, decided: 0, earlier, passedOn: false, reader: undefined, ...changes }
 }
 
 export function isTouched(share: Share): boolean {
@@ -45,7 +51,7 @@ export function apply(share: Share, done: Done<unknown>): void {
   for (const entry of done.entries) share.entries.push(entry)
   if (done.erase === undefined) return
   for (const seq of done.erase) {
-    const index = pendingIndex(share, seq)
+    const index = indexOf(share.entries, seq)
     if (index === -1) {
       share.erase ??= new Set()
       share.erase.add(seq)
@@ -54,21 +60,41 @@ export function apply(share: Share, done: Done<unknown>): void {
 }
 
 /**
- * What a step sees under a key: what earlier steps of its batch changed, over what is committed. Undefined means that
- * `missing` names something that has to be fetched first.
+ * What a step sees under a key: what earlier steps of its batch changed, over batches on their way, over what is committed.
+ * Undefined means that `missing` names something that has to be fetched first.
  */
 export function look(share: Share, key: Key, now: Millis, missing: (key: Key) => void): Seen | undefined {
-  const pending = share.writes.get(key)
+  const pending = pendingCell(share, key)
   if (pending !== undefined) return pending
   if (key.startsWith('due:')) return lookDue(share, Number(key.slice(4)), now, missing)
-  if (key.startsWith('entry:') && isTouched(share)) {
-    const seq = Number(key.slice(6))
-    const index = pendingIndex(share, seq)
-    if (index !== -1) return share.entries[index]
-    const found = read(share, key, missing) as StoredEntry | null | undefined
-    return found && share.erase?.has(seq) ? { ...found, private: null } : found
-  }
+  if (key.startsWith('entry:')) return lookEntry(share, key, Number(key.slice(6)), missing)
   return read(share, key, missing) as Seen | undefined
+}
+
+/** Null where it is to be removed. */
+function pendingCell(share: Share, key: Key): Cell | null | undefined {
+  const own = share.writes.get(key)
+  if (own !== undefined || share.earlier.length === 0) return own
+  return share.earlier.findLast(({ writes }) => writes.has(key))?.writes.get(key)
+}
+
+function lookEntry(
+  share: Share,
+  key: Key,
+  seq: number,
+  missing: (key: Key) => void,
+): StoredEntry | null | undefined {
+  const changes = [...share.earlier, share]
+  for (const { entries } of changes) {
+    const index = indexOf(entries, seq)
+    if (index !== -1) return withoutErased(entries[index] as StoredEntry, changes)
+  }
+  const found = read(share, key, missing) as StoredEntry | null | undefined
+  return found && withoutErased(found, changes)
+}
+
+function withoutErased(entry: StoredEntry, changes: readonly Pick<Change, 'erase'>[]): StoredEntry {
+  return changes.some(({ erase }) => erase?.has(entry.seq)) ? { ...entry, private: null } : entry
 }
 
 function read(share: Share, key: Key, missing: (key: Key) => void): ReturnType<Reader> {
@@ -77,16 +103,16 @@ function read(share: Share, key: Key, missing: (key: Key) => void): ReturnType<R
   return found
 }
 
-function pendingIndex(share: Share, seq: number): number {
-  const first = share.entries[0]
+function indexOf(entries: readonly StoredEntry[], seq: number): number {
+  const first = entries[0]
   if (first === undefined) return -1
   const index = seq - first.seq
-  return share.entries[index]?.seq === seq ? index : share.entries.findIndex((entry) => entry.seq === seq)
+  return entries[index]?.seq === seq ? index : entries.findIndex((entry) => entry.seq === seq)
 }
 
 /**
  * Open holds past their end, as this batch leaves them. To know the first n and the one after them, n + 1 committed
- * ones are enough, and one more for each request that the batch itself has changed.
+ * ones are enough, and one more for each request that the batch itself, or one on its way, has changed.
  */
 function lookDue(
   share: Share,
@@ -94,16 +120,17 @@ function lookDue(
   now: Millis,
   missing: (key: Key) => void,
 ): DueHolds | undefined {
-  const changed: (RequestCell | null)[] = []
-  for (const [key, cell] of share.writes) {
-    if (key.startsWith('request:')) changed.push(cell as RequestCell | null)
+  const changed = new Map<Key, RequestCell | null>()
+  for (const { writes } of [...share.earlier, share]) {
+    for (const [key, cell] of writes)
+      if (key.startsWith('request:')) changed.set(key, cell as RequestCell | null)
   }
-  const found = read(share, `due:${count + 1 + changed.length}`, missing) as OpenHolds | undefined
+  const found = read(share, `due:${count + 1 + changed.size}`, missing) as OpenHolds | undefined
   if (found === undefined) return undefined
   let open = found.requests
-  if (changed.length > 0) {
-    open = open.filter((request) => !share.writes.has(`request:${request.id}`))
-    const opened = changed.filter((request) => request !== null && request.expiresAt !== null)
+  if (changed.size > 0) {
+    open = open.filter((request) => !changed.has(`request:${request.id}`))
+    const opened = [...changed.values()].filter((request) => request !== null && request.expiresAt !== null)
     open = [...open, ...(opened as RequestCell[])].sort(byEnd)
   }
   const requests: RequestCell[] = []

@@ -6,7 +6,17 @@ import type { Step, Store } from '../../store.ts'
 import { sqliteStore } from './store.ts'
 
 const [what, path = ''] = process.argv.slice(2)
-const say = (line: string): void => void writeSync(1, `${line}\n`)
+/** A pipe that is full for now is tried again: the reader may be slower than the store. */
+function say(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, `${line}\n`)
+      return
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+    }
+  }
+}
 const later = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 const count =

@@ -38,11 +38,11 @@ export interface SessionOptions {
   readonly write: (rows: Rows) => Promise<void>
 }
 
-/** Row to cache once the commit is known to stand; null for one that is gone. */
+/** Rows to cache once the commit is known to stand; null for one that is gone. */
 interface Learned {
   readonly account: string
-  readonly id: number
-  readonly rows: readonly (readonly [Key, Row | null])[]
+  readonly known: Known
+  readonly rows: ReadonlyMap<Key, Row | null>
 }
 
 /**
@@ -51,6 +51,8 @@ interface Learned {
  */
 export function createSessions({ reading, cache, write }: SessionOptions): Sessions {
   const ids: Ids = { account: 0, request: 0 }
+  /** Of accounts in batches on their way, what those will have made of them, the oldest first. */
+  const onTheWay = new Map<string, Learned[]>()
 
   function refresh(): void {
     reading.refresh()
@@ -110,23 +112,28 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   /** Appends the rows of one account's change. What they will have made of the cache is returned. */
   function encode(change: Change, rows: Rows): Learned {
     const { account } = change
-    const known = know(account)
-    let { id } = known
-    const learned: [Key, Row | null][] = []
-    if (id === 0) {
-      id = ids.account++
-      rows.push(NEW_ACCOUNT, id, account)
-    }
-    const encoding = known.id === 0 ? { ...known, id, nextCell: id * SLOTS + 1 } : known
+    const before = onTheWay.get(account) ?? []
+    const known = before.at(-1)?.known ?? registered(know(account), account, rows)
+    const { id } = known
+    const learned = new Map<Key, Row | null>()
     for (const [key, cell] of change.writes) {
-      const row = known.id === 0 ? undefined : rowOf(account, known, key)
-      learned.push([key, encodeCell(encoding, key, cell, row, rows)])
+      const pending = before.findLast((earlier) => earlier.rows.has(key))?.rows.get(key)
+      const row = pending === undefined ? rowOf(account, known, key) : (pending ?? undefined)
+      learned.set(key, encodeCell(known, key, cell, row, rows))
     }
     for (const { seq, kind, body, private: part, hash } of change.entries) {
       rows.push(NEW_ENTRY, id, seq, KINDS.indexOf(kind), body, part, hash)
     }
     for (const seq of change.erase ?? []) rows.push(ERASE_ENTRY, id, seq)
-    return { account, id, rows: learned }
+    return { account, known, rows: learned }
+  }
+
+  /** The account with an id, a new one where it does not exist yet. */
+  function registered(known: Known, account: string, rows: Rows): Known {
+    if (known.id !== 0) return known
+    const id = ids.account++
+    rows.push(NEW_ACCOUNT, id, account)
+    return { id, nextCell: id * SLOTS + 1, rows: new Map() }
   }
 
   function encodeCell(
@@ -165,12 +172,27 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   }
 
   /** The cache follows the commit, never leads it. */
-  function learn({ account, id, rows }: Learned): void {
+  function learn({ account, known: { id }, rows }: Learned): void {
     const known = know(account)
     known.id = id
     for (const [key, row] of rows) {
       if (row !== null && isKept(key, row.cell)) cache.setRow(known, key, row)
       else known.rows.delete(key)
+    }
+  }
+
+  function setOff(learned: readonly Learned[]): void {
+    for (const one of learned) {
+      const others = onTheWay.get(one.account)
+      if (others === undefined) onTheWay.set(one.account, [one])
+      else others.push(one)
+    }
+  }
+  function arrive(learned: readonly Learned[]): void {
+    for (const one of learned) {
+      const others = onTheWay.get(one.account)?.filter((other) => other !== one) ?? []
+      if (others.length === 0) onTheWay.delete(one.account)
+      else onTheWay.set(one.account, others)
     }
   }
 
@@ -196,12 +218,15 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
         const written = write(rows)
         // They are the writer's now: kept here as well, each garbage collection would move them.
         rows = []
+        setOff(learned)
         return written.then(
           () => {
+            arrive(learned)
             for (const account of learned) learn(account)
             reading.endSnapshot()
           },
           (error) => {
+            arrive(learned)
             // It may stand all the same: what is true now has to be read again.
             for (const { account } of learned) cache.delete(account)
             throw error

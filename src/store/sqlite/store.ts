@@ -68,7 +68,7 @@ export function sqliteStore(options: SqliteOptions): Store {
     return opened
   }
   const coalescer: Coalescer = createCoalescer(
-    { lanes: LANES, overlapFrom: OVERLAP_FROM, begin: () => live().sessions.begin(clock()) },
+    { lanes: LANES, overlapFrom: OVERLAP_FROM, inOrder: true, begin: () => live().sessions.begin(clock()) },
     {
       limits: options.limits,
       clocks: { wall: options.wall ?? clock, monotonic: options.monotonic ?? (() => performance.now()) },
@@ -85,7 +85,7 @@ export function sqliteStore(options: SqliteOptions): Store {
       clearTimeout(probe)
       probe = undefined
     } catch (error) {
-      if (error instanceof CommitError && error.outcome !== 'refused') {
+      if (error instanceof CommitError && (error.outcome === 'unavailable' || error.outcome === 'unknown')) {
         failure = error.answer
         probeLater()
       }

@@ -30,18 +30,24 @@ describe('batches that come while others are being written', () => {
     assert.deepEqual(written, ['a', 'bcd', 'e'])
   })
 
-  it('are tried alone where together they are refused', async () => {
+  it('are tried alone where together they are refused, and what may build on the culprit is passed over', async () => {
     const { written, commit } = disk((rows) => (rows.includes('bad') ? 'refused' : undefined))
-    const settled = await Promise.allSettled(['a', 'b', 'bad', 'd'].map((row) => commit([row])))
-    assert.deepEqual(outcomes(settled), ['stands', 'stands', 'refused', 'stands'])
-    assert.deepEqual(written, ['a', 'b', 'd'])
+    const joined = ['a', 'b', 'bad', 'd'].map((row) => commit([row]))
+    await joined[1]
+    const settled = await Promise.allSettled([...joined, commit(['e'])])
+    assert.deepEqual(outcomes(settled), ['stands', 'stands', 'refused', 'passed_over', 'passed_over'])
+    await commit(['f'])
+    assert.deepEqual(written, ['a', 'b', 'f'])
   })
 
   it('share the failure of a disk that takes nothing, and of one that does not answer', async () => {
     for (const outcome of ['unavailable', 'unknown'] as const) {
       const { written, commit } = disk((rows) => (rows.includes('b') ? outcome : undefined))
-      const settled = await Promise.allSettled(['a', 'b', 'c'].map((row) => commit([row])))
-      assert.deepEqual(outcomes(settled), ['stands', outcome, outcome])
+      const joined = ['a', 'b', 'c'].map((row) => commit([row]))
+      await joined[0]
+      await new Promise((resolve) => process.nextTick(resolve))
+      const settled = await Promise.allSettled([...joined, commit(['behind'])])
+      assert.deepEqual(outcomes(settled), ['stands', outcome, outcome, 'passed_over'])
       await commit(['d'])
       assert.deepEqual(written, ['a', 'd'])
     }

@@ -1,3 +1,4 @@
+import { SluiceError } from '../../errors.ts'
 import { CommitError } from '../coalesce.ts'
 import type { Rows } from './rows.ts'
 
@@ -9,7 +10,8 @@ interface Waiting {
 
 /**
  * Writes batches one after the other; those that come meanwhile are joined to one, since a transaction waits for the disk
- * as long for many as for one. Where what was joined is refused, each is tried alone.
+ * as long for many as for one. Where what was joined is refused, each is tried alone. What comes after a batch that fails
+ * may build on it, and is passed over: in what was joined, and in all that waits until the failure is told.
  */
 export function together(write: (rows: Rows) => Promise<void>): (rows: Rows) => Promise<void> {
   let waiting: Waiting[] = []
@@ -33,10 +35,24 @@ export function together(write: (rows: Rows) => Promise<void>): (rows: Rows) => 
   }
   async function afterFailure(batches: readonly Waiting[], error: unknown): Promise<void> {
     const refused = error instanceof CommitError && error.outcome === 'refused'
-    for (const { rows, resolve, reject } of batches) {
-      if (refused && batches.length > 1) await write(rows).then(resolve, reject)
-      else reject(error)
+    if (!refused || batches.length === 1) return tell(batches, error)
+    for (const [place, batch] of batches.entries()) {
+      const failure = await write(batch.rows).then(
+        () => undefined,
+        (cause: unknown) => ({ cause }),
+      )
+      if (failure === undefined) batch.resolve()
+      else {
+        tell([batch], failure.cause, batches.slice(place + 1))
+        return
+      }
     }
+  }
+  function tell(failed: readonly Waiting[], error: unknown, behind: readonly Waiting[] = []): void {
+    const passedOver = [...behind, ...waiting]
+    waiting = []
+    for (const { reject } of failed) reject(error)
+    for (const { reject } of passedOver) reject(new CommitError('passed_over', PASSED_OVER))
   }
 
   return (rows) =>
@@ -45,3 +61,7 @@ export function together(write: (rows: Rows) => Promise<void>): (rows: Rows) => 
       if (!writing) writeAll()
     })
 }
+
+const PASSED_OVER = new SluiceError('unavailable', 'A commit before this one failed', {
+  remedy: 'Retry with the same id.',
+})
