@@ -22,32 +22,24 @@ export const contextOf = ({ actor, subject }: Caller): Context => ({
 })
 export const SYSTEM_CALLER: Caller = { actor: 'system' }
 
+type RunStep<T> = (cells: Cells, env: Env) => StepOutcome<Reply<T>>
 export interface Core {
   readonly store: Store
   /** Runs a step and unwraps its reply: a fault becomes an error. */
-  run<T>(
-    account: string,
-    keys: readonly Key[],
-    step: (cells: Cells, env: Env) => StepOutcome<Reply<T>>,
-    priority?: PriorityClass,
-  ): Promise<T>
+  run<T>(account: string, keys: readonly Key[], step: RunStep<T>, priority?: PriorityClass): Promise<T>
 }
 
 export function createCore(store: Store): Core {
   return {
     store,
-    run(account, keys, step, priority) {
-      let nowAt: number | undefined
-      const timed: typeof step = (cells, env) => {
-        nowAt = env.now
-        return step(cells, env)
-      }
-      return store.transact(account, keys, timed, priority).then((reply) => {
-        if ('fault' in reply) throw errorOf(reply.fault, nowAt)
-        return reply.ok
-      }, asError)
-    },
+    run: <T>(account: string, keys: readonly Key[], step: RunStep<T>, priority?: PriorityClass) =>
+      store.transact(account, keys, step, priority).then(unwrap<T>, asError),
   }
+}
+
+function unwrap<T>(reply: Reply<T>): T {
+  if ('fault' in reply) throw errorOf(reply.fault)
+  return reply.ok
 }
 
 /** Whatever else went wrong inside a step is Sluice's own; nothing was written. */

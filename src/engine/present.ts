@@ -348,13 +348,11 @@ function bodyField(name: string, value: unknown, subject: Subject): unknown {
 // --- faults
 
 /** A fault of the kernel as the error that callers see. */
-export function errorOf(fault: Fault, nowAt: Millis | undefined): SluiceError {
+export function errorOf(fault: Fault): SluiceError {
   return new SluiceError(fault.code satisfies ErrorCode, fault.message, {
     ...(fault.path === undefined ? {} : { path: fault.path }),
     ...(fault.remedy === undefined ? {} : { remedy: fault.remedy }),
-    ...(fault.retryAtAt === undefined || nowAt === undefined
-      ? {}
-      : { retryAfterMs: Math.max(0, fault.retryAtAt - nowAt) }),
+    ...(fault.retryAfterMs === undefined ? {} : { retryAfterMs: fault.retryAfterMs }),
     ...(fault.first === undefined ? {} : { first: firstAnswer(fault.first) }),
   })
 }

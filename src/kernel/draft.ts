@@ -43,6 +43,7 @@ import {
 import { pruneCounters } from './counters.ts'
 import { FaultSignal, fail, NeedSignal, type Reply } from './faults.ts'
 import type { Plan, Policy, PolicySet } from './plan.ts'
+import { reuseAccount, reuseCounters } from './reuse.ts'
 
 /** What the engine lends to a step: who asks, chance, and a hash. */
 export interface Context {
@@ -97,7 +98,8 @@ export interface Move {
 
 interface SubjectSlot {
   readonly cell: SubjectCell
-  readonly existed: boolean
+  /** What the cell was copied from; null where there was none. */
+  readonly from: SubjectCell | null
   touched: boolean
 }
 
@@ -126,7 +128,7 @@ export class Draft {
     if (env.now < account.lastAt - CLOCK_TOLERANCE_MS) {
       fail('clock_behind', `account ${account.id} has seen ${account.lastAt}, the clock says ${env.now}`, {
         remedy: 'set the clock right, or repair the account if its last instant is the one that is wrong',
-        retryAtAt: account.lastAt,
+        retryAfterMs: account.lastAt - env.now,
       })
     }
     this.nowAt = Math.max(env.now, account.lastAt)
@@ -162,12 +164,12 @@ export class Draft {
 
   subjectExists(dimension: string, value: string): boolean {
     const slot = this.#subjectSlot(dimension, value)
-    return slot.existed || slot.touched
+    return slot.from !== null || slot.touched
   }
 
   touch(dimension: string, value: string): SubjectCell {
     const slot = this.#subjectSlot(dimension, value)
-    if (!slot.existed && !slot.touched) {
+    if (slot.from === null && !slot.touched) {
       this.account.subjectCounts[dimension] = (this.account.subjectCounts[dimension] ?? 0) + 1
     }
     slot.touched = true
@@ -183,7 +185,7 @@ export class Draft {
     if (slot === undefined) {
       const stored = this.#fetch(key) as SubjectCell | null
       const cell = stored === null ? emptySubject(dimension, value) : copySubject(checked(stored))
-      slot = { cell, existed: stored !== null, touched: false }
+      slot = { cell, from: stored, touched: false }
       this.#subjects.set(key, slot)
     }
     this.#lastSubject = slot
@@ -193,7 +195,7 @@ export class Draft {
   /** Removes a subject's cell: it was idle, or its person is to be forgotten. */
   dropSubject(dimension: string, value: string): void {
     const slot = this.#subjectSlot(dimension, value)
-    if (!slot.existed) return
+    if (slot.from === null) return
     this.#dropped.add(subjectKey(dimension, value))
     const left = (this.account.subjectCounts[dimension] ?? 1) - 1
     if (left > 0) this.account.subjectCounts[dimension] = left
@@ -330,6 +332,7 @@ export class Draft {
     for (const [key, slot] of this.#subjects) {
       if (!slot.touched || this.#dropped.has(key)) continue
       this.prune(slot.cell.counters, slot.cell)
+      if (slot.from !== null) slot.cell.counters = reuseCounters(slot.cell.counters, slot.from.counters)
       writes.push({ key, cell: slot.cell })
     }
     for (const key of this.#dropped) writes.push({ key, cell: null })
@@ -362,7 +365,10 @@ export function onAccount<T>(
     const draft = new Draft(account, cells, env, context)
     if (stored === null) noteCreation(draft)
     const { result, keep } = run(draft)
-    return keep ? draft.close<Reply<T>>({ ok: result }) : { result: { ok: result }, writes: [], entries: [] }
+    if (!keep) return { result: { ok: result }, writes: [], entries: [] }
+    const done = draft.close<Reply<T>>({ ok: result })
+    if (stored !== null) reuseAccount(account, stored)
+    return done
   })
 }
 

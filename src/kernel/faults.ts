@@ -11,7 +11,7 @@ export interface Fault {
   /** Where in the input, as a JSON pointer. */
   readonly path?: string
   readonly remedy?: string
-  readonly retryAtAt?: Millis
+  readonly retryAfterMs?: Millis
   /** The first answer, where the id is taken by another meaning. */
   readonly first?: unknown
 }

@@ -119,11 +119,11 @@ export function createQueue(options: QueueOptions): Queue {
   }
 
   function takeFrom(line: Line, limit: number): Op[] {
-    const ops: Op[] = []
+    const ops = new Array<Op>(Math.min(limit, line.length))
     let op = line.head
-    while (op !== undefined && ops.length < limit) {
-      ops.push(op)
-      const next = op.next
+    for (let place = 0; place < ops.length && op !== undefined; place++) {
+      ops[place] = op
+      const next: Op | undefined = op.next
       op.next = undefined
       op = next
     }

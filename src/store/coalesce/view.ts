@@ -33,13 +33,15 @@ export function isTouched(share: Share): boolean {
   return share.writes.size > 0 || share.entries.length > 0 || share.erase !== undefined
 }
 
+/** In place of what has been given away; nothing is decided for that share any more. */
+const NO_WRITES = new Map<Key, Cell | null>()
 /**
  * Gives away what the steps have changed. A batch in flight that kept it as well made each garbage collection move three
  * times as much.
  */
 export function handOver(share: Share): Change {
   const { account, writes, entries, erase } = share
-  share.writes = new Map()
+  share.writes = NO_WRITES
   share.entries = []
   share.erase = undefined
   return { account, writes, entries, erase }
