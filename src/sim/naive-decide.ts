@@ -146,7 +146,7 @@ export function rateRoom(books: Books, guard: Rate, subject: wire.Subject) {
   const book = rateBook(books, keyOf(guard.name, guard.by, subject))
   const counted = used(book, pace, books.now)
   const room = atLeastZero(pace.capacity - counted)
-  return { pace, book, capacity: pace.capacity, counted, room, isLoose: isLoose(book, pace, books.now) }
+  return { pace, book, capacity: pace.capacity, counted, room, isLoose: isLoose(book, pace) }
 }
 
 export const budgetWindow = (books: Books, guard: Budget, subject: wire.Subject): FoundWindow =>

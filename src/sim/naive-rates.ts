@@ -28,7 +28,6 @@ export const emptyRate = (): RateBook => ({ admissions: [], isDoubtful: false, g
 
 /** Answers what was admitted, so that it can be given back. */
 export function admit(book: RateBook, pace: Pace, amount: bigint, at: Millis): Admission {
-  forgetOld(book, pace, at)
   const admission = { at, pace, amount }
   book.admissions.push(admission)
   return admission
@@ -36,7 +35,6 @@ export function admit(book: RateBook, pace: Pace, amount: bigint, at: Millis): A
 
 /** The history is told anew without it. */
 export function giveBack(book: RateBook, pace: Pace, admission: Admission, amount: bigint, at: Millis): void {
-  forgetOld(book, pace, at)
   admission.amount -= amount
   book.givenBack += 1n
   // Giving back looks at the level, and a level that was looked at drains at the new pace from then on.
@@ -46,21 +44,14 @@ export function giveBack(book: RateBook, pace: Pace, admission: Admission, amoun
 const isOfOtherKind = (one: Admission, pace: Pace): boolean =>
   one.pace.algorithm !== pace.algorithm || one.pace.perMs !== pace.perMs
 
-/** Whether something counts that was admitted by another algorithm or period: what becomes of that is not predicted. */
-export function isLoose(book: RateBook, pace: Pace, at: Millis): boolean {
-  const old = book.admissions.findLast((one) => isOfOtherKind(one, pace))
-  return old !== undefined && (used(book, old.pace, at) > 0n || used(book, pace, at) > 0n)
-}
+/** Whether something was admitted by another algorithm or period: what becomes of that is not predicted. */
+export const isLoose = (book: RateBook, pace: Pace): boolean =>
+  book.admissions.some((one) => isOfOtherKind(one, pace))
 
 /** What counts nothing any more may be forgotten, and then no later pace brings it back. */
 export function doubtIdle(book: RateBook, at: Millis): void {
   const last = book.admissions.at(-1)
   if (last !== undefined && used(book, last.pace, at) === 0n) book.isDoubtful = true
-}
-
-function forgetOld(book: RateBook, pace: Pace, at: Millis): void {
-  if (!isLoose(book, pace, at) && book.admissions.some((one) => isOfOtherKind(one, pace)))
-    book.admissions.length = 0
 }
 
 /** What counts now, in whole units, rounded up. */
