@@ -84,7 +84,11 @@ export function overridden(books: Books, op: wire.OverridesRequest, told: Told<w
   )
   if (!isKnown) return expectCode(told, 'invalid', 'override')
   answerOf(told, 'override')
-  if (dimension !== undefined && value !== undefined) noteSubject(books, dimension, value)
+  // Taking away what is not there leaves no trace, and so takes no place.
+  const changes = op.overrides.some(
+    (one) => one.limit !== null || books.overrides.some((own) => own.name === one.name && isOwn(own)),
+  )
+  if (changes && dimension !== undefined && value !== undefined) noteSubject(books, dimension, value)
   for (const { name, limit, until_at } of op.overrides) {
     books.overrides = books.overrides.filter(
       (one) => !(one.name === name && one.dimension === dimension && one.value === value),

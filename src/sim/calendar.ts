@@ -74,10 +74,17 @@ function calendarSpan({ per, week_start }: WrittenWindow, at: Millis, zone: stri
 
 const startOf = (day: Temporal.PlainDate, zone: string): Millis => day.toZonedDateTime(zone).epochMilliseconds
 
+/** Only where to begin to look. */
+const ABOUT_MS: Readonly<Record<string, Millis>> = {
+  days: 86_400_000,
+  weeks: 604_800_000,
+  months: 2_629_800_000,
+}
+
 function anchoredSpan(units: string, at: Millis, { zone, anchorAt }: Frame): Span {
   const anchor = Temporal.Instant.fromEpochMilliseconds(anchorAt).toZonedDateTimeISO(zone).toPlainDateTime()
   const boundary = (n: number): Millis => (n === 0 ? anchorAt : instantOf(anchor.add({ [units]: n }), zone))
-  let n = 0
+  let n = Math.floor((at - anchorAt) / (ABOUT_MS[units] as number))
   while (boundary(n) > at) n--
   while (boundary(n + 1) <= at) n++
   return { startAt: boundary(n), endAt: boundary(n + 1) }

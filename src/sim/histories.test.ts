@@ -14,7 +14,7 @@ import { type History, randomHistory, type Step } from './workload.ts'
 
 const LONG = process.env.SLUICE_LONG === '1'
 const COUNT = Number(process.env.SLUICE_HISTORIES ?? (LONG ? 100_000 : 2_000))
-const MOST_STEPS = 40
+const MOST_STEPS = 35
 /** The short run is the same each time, so that a change is judged by what it changes; the long run goes where none has been. */
 const SEED = Number(process.env.SLUICE_SEED ?? (LONG ? Date.now() & 0x7fffffff : 20_261_121))
 
