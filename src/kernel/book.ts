@@ -26,19 +26,20 @@ export interface Bill {
 
 /** Writes usage, charge and balance entries, and notes the charge in the request's cell. */
 export function bookCharge(draft: Draft, request: RequestCell, spending: Spending, bill: Bill): void {
-  const story = { request: request.id, ...(bill.at === undefined ? {} : { at: bill.at }) }
+  const { at } = bill
   const usageSeq = draft.append(
     'usage',
     {
       op: bill.op,
       feature: request.feature,
-      ...(bill.endpoint === undefined ? {} : { endpoint: bill.endpoint }),
+      endpoint: bill.endpoint,
       quantities: bill.quantities,
-      ...(bill.startedAt === undefined ? {} : { started_at: bill.startedAt }),
-      ...(bill.durationMs === undefined ? {} : { duration_ms: bill.durationMs }),
+      started_at: bill.startedAt,
+      duration_ms: bill.durationMs,
     },
     {
-      ...story,
+      at,
+      request: request.id,
       previous: request.seqs.last,
       person: { subject: request.subject, attributes: request.attributes },
     },
@@ -48,18 +49,19 @@ export function bookCharge(draft: Draft, request: RequestCell, spending: Spendin
     {
       usage: usageSeq,
       policy: request.policyVersion,
-      ...(bill.line === undefined ? {} : { line: bill.line }),
-      ...(bill.stated ? { stated: true as const } : {}),
-      ...(bill.unpriced.length === 0 ? {} : { unpriced: bill.unpriced }),
+      line: bill.line,
+      stated: bill.stated ? true : undefined,
+      unpriced: bill.unpriced.length === 0 ? undefined : bill.unpriced,
       cost: bill.corrects?.difference ?? bill.cost,
       cover: splitOf(spending.parts),
       windows: mergeWindows(spending.windows),
-      ...(spending.returned === 0 ? {} : { returned: spending.returned }),
-      ...(bill.corrects === undefined ? {} : { corrects: bill.corrects.seq, total: bill.cost }),
+      returned: spending.returned === 0 ? undefined : spending.returned,
+      corrects: bill.corrects?.seq,
+      total: bill.corrects === undefined ? undefined : bill.cost,
     },
-    { ...story, previous: usageSeq },
+    { at, request: request.id, previous: usageSeq },
   )
-  draft.book(mergeMoves(spending.moves), { ...story, previous: seq, charge: seq })
+  draft.book(mergeMoves(spending.moves), { at, request: request.id, previous: seq, charge: seq })
   request.seqs.last = seq
   // A correction upwards adds to what stands; one downwards has already been taken from it.
   const before = bill.corrects === undefined ? undefined : request.charge
@@ -69,8 +71,8 @@ export function bookCharge(draft: Draft, request: RequestCell, spending: Spendin
     seq,
     cost: before === undefined ? bill.cost : before.cost + Math.max(0, bill.corrects?.difference ?? 0),
     refunded: before?.refunded ?? 0,
-    parts: joinParts([...(before?.parts ?? []), ...added]),
-    guards: [...(before?.guards ?? []), ...spending.guards],
+    parts: joinParts(before === undefined ? added : [...before.parts, ...added]),
+    guards: before === undefined ? spending.guards : [...before.guards, ...spending.guards],
   }
 }
 

@@ -74,17 +74,21 @@ export const CLOCK_TOLERANCE_MS = 60_000
 export const MAX_LIVE_GRANTS = 256
 
 export interface EntryLinks {
-  readonly at?: Millis
-  readonly request?: string
+  readonly at?: Millis | undefined
+  readonly request?: string | undefined
   readonly previous?: number | undefined
   readonly person?: Omit<PrivatePart, 'salt'>
 }
 
+/** A body to be written: a field that is undefined is left out of the text. */
+type Unwritten<T> = {
+  readonly [name in keyof T]: object extends Pick<T, name> ? T[name] | undefined : T[name]
+}
 export type BodyOf = {
   readonly decision: DecisionBody
-  readonly usage: UsageBody
-  readonly charge: ChargeBody
-  readonly balance: BalanceBody
+  readonly usage: Unwritten<UsageBody>
+  readonly charge: Unwritten<ChargeBody>
+  readonly balance: Unwritten<BalanceBody>
   readonly change: ChangeBody
 }
 
@@ -296,8 +300,7 @@ export class Draft {
 
   book(moves: readonly Move[], links: EntryLinks & { readonly charge?: number } = {}): void {
     for (const { from, to, amount, reason } of moves) {
-      const charge = links.charge === undefined ? {} : { charge: links.charge }
-      this.append('balance', { from, to, amount, reason, ...charge }, links)
+      this.append('balance', { from, to, amount, reason, charge: links.charge }, links)
     }
   }
 

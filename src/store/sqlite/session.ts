@@ -119,7 +119,8 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
     for (const [key, cell] of change.writes) {
       const pending = before.findLast((earlier) => earlier.rows.has(key))?.rows.get(key)
       const row = pending === undefined ? rowOf(account, known, key) : (pending ?? undefined)
-      learned.set(key, encodeCell(known, key, cell, row, rows))
+      const written = encodeCell(known, key, cell, row, rows)
+      learned.set(key, written === null || isKept(key, written.cell) ? written : { ...written, cell: CLOSED })
     }
     for (const { seq, kind, body, private: part, hash } of change.entries) {
       rows.push(NEW_ENTRY, id, seq, KINDS.indexOf(kind), body, part, hash)
@@ -247,6 +248,8 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   }
 }
 
+/** In place of a closed request while it is on its way: only its row is needed then. */
+const CLOSED = { expiresAt: null } as RequestCell
 /** A closed request is seldom asked for again: it would only push others out. */
 const isKept = (key: Key, cell: Cell): boolean =>
   !key.startsWith('request:') || (cell as RequestCell).expiresAt !== null
