@@ -37,4 +37,4 @@ export function isGrant(account: LedgerAccount): account is `grant:${string}` {
 }
 
 /** What the customer owes beyond what could be covered: the debt account runs negative by it. */
-export const owed = (books: Books): Micros => -books.debt
+export const owed = (books: Books): Micros => 0 - books.debt
