@@ -219,12 +219,13 @@ function withLiveRefs(draft: Draft, subject: Subject, part: Part): Part {
   return { ...part, windows: part.windows.map((ref) => liveRef(draft, subject, part.by, ref)) }
 }
 
-/** Joins parts of the same source and window instances, in the order first drawn. */
+/** Joins parts of the same source and window instances, counted by the same dimension, in the order first drawn. */
 export function joinParts(parts: readonly Part[]): Part[] {
   const joined: Part[] = []
   for (const part of parts) {
     const same = joined.findIndex(
-      (other) => other.source === part.source && sameWindows(other.windows, part.windows),
+      (other) =>
+        other.source === part.source && other.by === part.by && sameWindows(other.windows, part.windows),
     )
     const other = joined[same]
     if (other === undefined) joined.push(part)
@@ -275,10 +276,12 @@ function mergeGuards(guards: readonly GuardHold[]): GuardHold[] {
 }
 
 const isSamePlace = (a: GuardHold, b: GuardHold): boolean =>
-  a.kind === b.kind && a.name === b.name && a.at === b.at
+  a.kind === b.kind && a.name === b.name && a.by === b.by && a.at === b.at
 
-function mergeOldest(merged: GuardHold[], { name }: GuardHold): void {
-  const places = merged.flatMap((one, place) => (one.kind === 'rate' && one.name === name ? [place] : []))
+function mergeOldest(merged: GuardHold[], { name, by }: GuardHold): void {
+  const places = merged.flatMap((one, place) =>
+    one.kind === 'rate' && one.name === name && one.by === by ? [place] : [],
+  )
   const [first, second] = places
   if (places.length <= MAX_ADMISSIONS || first === undefined || second === undefined) return
   const [oldest, next] = [merged[first] as GuardHold, merged[second] as GuardHold]
