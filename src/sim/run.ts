@@ -6,12 +6,12 @@ import { SluiceError } from '../errors.ts'
 import { memoryStore } from '../store/memory.ts'
 import type { Store } from '../store.ts'
 import type * as wire from '../wire.ts'
-import { followOnTheSpot, followWithCredits } from './advice.ts'
+import { followOnTheSpot, followWithCredits, isForeseen } from './advice.ts'
 import { type Auditor, createAuditor } from './auditor.ts'
 import { type SettableClock, settableClock } from './clock.ts'
 import { Disagreement, expectSame, type Told } from './disagreement.ts'
 import { checkJournal } from './journal.ts'
-import { openRequests } from './naive-books.ts'
+import { type Books, openRequests } from './naive-books.ts'
 import { ACCOUNT, type History, type Step } from './workload.ts'
 
 const SUBJECTS: readonly wire.Subject[] = [
@@ -52,7 +52,7 @@ export async function runHistory(history: History): Promise<void> {
       if ('subject' in step && Object.keys(step.subject ?? {}).length === 2)
         subject = step.subject as wire.Subject
       const told = await takeStep(stage, auditor, step)
-      if (told !== undefined && 'answer' in told && advisesMore(told.answer))
+      if (told !== undefined && 'answer' in told && advisesMore(auditor.books(), told.answer))
         refused = { place, answer: told.answer as wire.DecisionAnswer }
       await look(stage, auditor, step.op === 'patch' || step.op === 'publish' ? SUBJECTS : [subject])
     }
@@ -78,9 +78,10 @@ export async function runHistory(history: History): Promise<void> {
 }
 
 /** A refusal whose advice cannot be tried on the spot: it asks for credits, or is an extend's. */
-function advisesMore(answer: object): boolean {
+function advisesMore(books: Books, answer: object): boolean {
   const { outcome, unblock, state } = answer as wire.DecisionAnswer
   if ((outcome !== 'deny' && outcome !== 'wait') || unblock === undefined) return false
+  if (!isForeseen(books, unblock)) return false
   return unblock.credits !== undefined || (state === 'open' && unblock.wait_until !== undefined)
 }
 
