@@ -8,6 +8,7 @@ import {
   auditOf,
   auditSystemOf,
   CU,
+  type Damageable,
   HOUR,
   history,
   type Kept,
@@ -69,10 +70,10 @@ const is = (kind: string, request?: string) => (body: Record<string, unknown>) =
 const add = (field: string, cu: number) => (body: Record<string, unknown>) => {
   body[field] = (body[field] as number) + cu * CU
 }
-const cell = <C>(kept: Kept, key: string): C => {
+const cell = <C>(kept: Kept, key: string): Damageable<C> => {
   const found = kept.cells.get(key)
   assert.ok(found !== undefined, key)
-  return found as C
+  return found as Damageable<C>
 }
 const grantIn = (kept: Kept, id: string) => {
   const grant = accountOf(kept).grants.find((one) => one.id === id)

@@ -147,7 +147,10 @@ async function granted(answer: Promise<DecisionAnswer>): Promise<DecisionAnswer>
 
 const cellsOf = <C>(kept: Kept, prefix: string): C[] =>
   [...kept.cells].filter(([key]) => key.startsWith(prefix)).map(([, cell]) => cell as C)
-export const accountOf = (kept: Kept): AccountCell => kept.cells.get('account') as AccountCell
+/** Tests of damage change what Sluice itself only replaces. */
+export type Damageable<T> = { -readonly [name in keyof T]: Damageable<T[name]> }
+export const accountOf = (kept: Kept): Damageable<AccountCell> =>
+  kept.cells.get('account') as Damageable<AccountCell>
 export const systemOf = (kept: Kept): SystemCell => kept.cells.get('account') as SystemCell
 export const requestsOf = (kept: Kept): RequestCell[] => cellsOf(kept, 'request:')
 

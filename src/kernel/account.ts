@@ -76,7 +76,7 @@ function newAccount(env: StepEnv, context: Context, made: NewAccount): AccountCe
     anchored: made.anchorAt !== undefined,
     metadata: made.metadata,
     createdAt: env.now,
-    meaning: made.meaning === '' ? '' : context.sha256(made.meaning).slice(0, 32),
+    meaning: made.meaning === '' ? '' : context.sha256(made.meaning),
     revision: 1,
     lastAt: env.now,
     head: emptyHead(made.id, context.sha256),
@@ -106,7 +106,7 @@ export function createAccount(
     context,
     made.id,
     (draft) => {
-      if (!fresh && draft.account.meaning !== context.sha256(made.meaning).slice(0, 32)) {
+      if (!fresh && draft.account.meaning !== context.sha256(made.meaning)) {
         fail('conflict', `account ${made.id} exists already`, {
           path: '/id',
           remedy: 'use another id, or change it with PATCH',

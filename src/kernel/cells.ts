@@ -62,12 +62,12 @@ export interface AccountCell {
   head: ChainHead
   counters: Counters
   grants: Grant[]
-  recurrences: Record<string, Recurrence>
+  recurrences: Readonly<Record<string, Recurrence>>
   /** Numbers the grants that recur. */
   issuedCount: number
   books: Books
   /** How many values each dimension has a live cell for. */
-  subjectCounts: Record<string, number>
+  subjectCounts: Readonly<Record<string, number>>
   overrides: Record<string, Override>
   /** How many of the plan's low-balance thresholds credits have fallen to or below. */
   lowSteps: number
@@ -101,18 +101,18 @@ export interface SubjectCell {
 
 /** State of guards and windows, keyed by their names; each lives in the account's cell or in one subject's. */
 export interface Counters {
-  windows: Record<string, WindowState>
-  rates: Record<string, RateState>
+  windows: Readonly<Record<string, WindowState>>
+  rates: Readonly<Record<string, RateState>>
   /** Ends of the open holds under each concurrency guard, ascending. */
-  concurrency: Record<string, Millis[]>
+  concurrency: Readonly<Record<string, readonly Millis[]>>
 }
 
 /** `[startAt, endAt)`, fixed when it opened. `held` is never part of `used`. */
 export interface WindowState {
   readonly startAt: Millis
   readonly endAt: Millis
-  used: Micros
-  held: Micros
+  readonly used: Micros
+  readonly held: Micros
 }
 
 export type RateState = GcraState | SlidingState | FixedState
@@ -142,9 +142,9 @@ export interface Override {
 
 export interface Recurrence {
   /** The grant of the running period; at its end, what is left rolls over. */
-  grantId: string
+  readonly grantId: string
   /** When the next one is due; null for a grant that comes once. */
-  nextAt: Millis | null
+  readonly nextAt: Millis | null
 }
 
 export type RequestState =

@@ -16,6 +16,7 @@ import { issueGrant } from './grants.ts'
 import { ruleOf, subjectCells, takePlaces } from './hold.ts'
 import { ABSORB, type Plan, type RateGuard, rateKey } from './plan.ts'
 import { rateGiveBack, rateTake } from './rates.ts'
+import { withField, withoutField } from './records.ts'
 import { windowAt } from './windows.ts'
 
 /** What a charge did, gathered until its entries are written. */
@@ -232,8 +233,8 @@ function giveBackRate(
   const effective = effectiveRate(guard, rateQuestion(draft, guard, subject, at))
   const key = rateKey(guard)
   const next = rateGiveBack(effective, counters.rates[key], amount, takenAt, at)
-  if (next === undefined) delete counters.rates[key]
-  else counters.rates[key] = next
+  counters.rates =
+    next === undefined ? withoutField(counters.rates, key) : withField(counters.rates, key, next)
 }
 
 /** Brings the rates that counted a hold which ended by itself to what was really used. */
@@ -250,7 +251,7 @@ function countRate(draft: Draft, guard: RateGuard, subject: Subject, amount: num
   const counters = draft.counters(guard.by, subject)
   const effective = effectiveRate(guard, rateQuestion(draft, guard, subject, at))
   const key = rateKey(guard)
-  counters.rates[key] = rateTake(effective, counters.rates[key], amount, at)
+  counters.rates = withField(counters.rates, key, rateTake(effective, counters.rates[key], amount, at))
 }
 
 function rateQuestion(draft: Draft, guard: RateGuard, subject: Subject, nowAt: Millis) {

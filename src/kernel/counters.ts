@@ -12,6 +12,7 @@ import {
   rateKey,
   type WindowRule,
 } from './plan.ts'
+import { withField, withoutField } from './records.ts'
 import { type Frame, windowAt } from './windows.ts'
 
 /** What a plan keeps state for, looked up by name. */
@@ -91,20 +92,21 @@ function putWindow(
     held: add(window.held, held),
   }
   assert(next.used >= 0 && next.held >= 0, `window ${key} would count below zero`)
-  counters.windows[key] = next
+  counters.windows = withField(counters.windows, key, next)
   return next
 }
 
 export function addHoldEnd(counters: Counters, guard: string, endAt: Millis): void {
-  const ends = [...(counters.concurrency[guard] ?? []), endAt]
-  counters.concurrency[guard] = ends.sort((a, b) => a - b)
+  const ends = counters.concurrency[guard] ?? []
+  const place = ends.findLastIndex((other) => other <= endAt) + 1
+  counters.concurrency = withField(counters.concurrency, guard, ends.toSpliced(place, 0, endAt))
 }
 
 export function removeHoldEnd(counters: Counters, guard: string, endAt: Millis): void {
   const ends = counters.concurrency[guard] ?? []
   const place = ends.indexOf(endAt)
   assert(place >= 0, `guard ${guard} does not know a hold that ends at ${endAt}`)
-  counters.concurrency[guard] = ends.toSpliced(place, 1)
+  counters.concurrency = withField(counters.concurrency, guard, ends.toSpliced(place, 1))
 }
 
 /** A window that had not ended when the plan dropped its name. */
@@ -129,12 +131,14 @@ export function pruneCounters(
       dropped ??= []
       dropped.push([key, window])
     }
-    if (ended || removed) delete counters.windows[key]
+    if (ended || removed) counters.windows = withoutField(counters.windows, key)
   }
   for (const name in counters.concurrency)
-    if (counters.concurrency[name]?.length === 0) delete counters.concurrency[name]
+    if (counters.concurrency[name]?.length === 0)
+      counters.concurrency = withoutField(counters.concurrency, name)
   if (known !== undefined)
-    for (const key in counters.rates) if (!known.rates.has(key)) delete counters.rates[key]
+    for (const key in counters.rates)
+      if (!known.rates.has(key)) counters.rates = withoutField(counters.rates, key)
   return dropped ?? NONE
 }
 const NONE: readonly DroppedWindow[] = []

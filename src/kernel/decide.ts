@@ -339,7 +339,7 @@ function allowancePurse(source: AllowanceSource, question: Question, step: numbe
   return {
     available,
     reason: 'allowance_spent',
-    source: `allowance:${source.name}`,
+    source: source.source,
     by: source.by,
     windows,
     grant: undefined,

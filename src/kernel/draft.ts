@@ -4,7 +4,7 @@
  */
 
 import { assert } from '../assert.ts'
-import { isGrant, type LedgerAccount, post } from '../ledger/books.ts'
+import { isGrant, type LedgerAccount, posted } from '../ledger/books.ts'
 import {
   type BalanceBody,
   type BalanceReason,
@@ -43,7 +43,7 @@ import {
 import { pruneCounters } from './counters.ts'
 import { FaultSignal, fail, NeedSignal, type Reply } from './faults.ts'
 import type { Plan, Policy, PolicySet } from './plan.ts'
-import { reuseAccount, reuseCounters } from './reuse.ts'
+import { withField, withoutField } from './records.ts'
 
 /** What the engine lends to a step: who asks, chance, and a hash. */
 export interface Context {
@@ -174,7 +174,8 @@ export class Draft {
   touch(dimension: string, value: string): SubjectCell {
     const slot = this.#subjectSlot(dimension, value)
     if (slot.from === null && !slot.touched) {
-      this.account.subjectCounts[dimension] = (this.account.subjectCounts[dimension] ?? 0) + 1
+      const { subjectCounts } = this.account
+      this.account.subjectCounts = withField(subjectCounts, dimension, (subjectCounts[dimension] ?? 0) + 1)
     }
     slot.touched = true
     return slot.cell
@@ -201,9 +202,10 @@ export class Draft {
     const slot = this.#subjectSlot(dimension, value)
     if (slot.from === null) return
     this.#dropped.add(subjectKey(dimension, value))
-    const left = (this.account.subjectCounts[dimension] ?? 1) - 1
-    if (left > 0) this.account.subjectCounts[dimension] = left
-    else delete this.account.subjectCounts[dimension]
+    const { subjectCounts } = this.account
+    const left = (subjectCounts[dimension] ?? 1) - 1
+    this.account.subjectCounts =
+      left > 0 ? withField(subjectCounts, dimension, left) : withoutField(subjectCounts, dimension)
   }
 
   /** Where state counted by this dimension lives, ready to change. */
@@ -285,7 +287,7 @@ export class Draft {
   /** Moves credits between two ledger accounts in the cells; `book` writes the entry. */
   move(from: LedgerAccount, to: LedgerAccount, amount: Micros, reason: BalanceReason): Move {
     assert(amount > 0, `a transfer moves more than ${amount}`)
-    post(this.account.books, from, to, amount)
+    this.account.books = posted(this.account.books, from, to, amount)
     if (isGrant(from)) this.#adjust(from, -amount)
     if (isGrant(to)) this.#adjust(to, amount)
     return { from, to, amount, reason }
@@ -335,7 +337,6 @@ export class Draft {
     for (const [key, slot] of this.#subjects) {
       if (!slot.touched || this.#dropped.has(key)) continue
       this.prune(slot.cell.counters, slot.cell)
-      if (slot.from !== null) slot.cell.counters = reuseCounters(slot.cell.counters, slot.from.counters)
       writes.push({ key, cell: slot.cell })
     }
     for (const key of this.#dropped) writes.push({ key, cell: null })
@@ -370,7 +371,7 @@ export function onAccount<T>(
     const { result, keep } = run(draft)
     if (!keep) return { result: { ok: result }, writes: [], entries: [] }
     const done = draft.close<Reply<T>>({ ok: result })
-    if (stored !== null) reuseAccount(account, stored)
+    if (stored !== null) account.grants = reuseGrants(account.grants, stored.grants)
     return done
   })
 }
@@ -406,28 +407,34 @@ function emptySubject(dimension: string, value: string): SubjectCell {
 
 export const emptyCounters = (): Counters => ({ windows: {}, rates: {}, concurrency: {} })
 
+/** What is deeper than these copies is replaced, never changed, but for the grants of an account. */
 function copySubject(cell: SubjectCell): SubjectCell {
-  return { ...cell, counters: copyCounters(cell.counters) }
+  return { ...cell, counters: { ...cell.counters } }
 }
 
 export function copyAccount(cell: AccountCell): AccountCell {
-  return {
-    ...cell,
-    counters: copyCounters(cell.counters),
-    grants: cell.grants.map((grant) => ({ ...grant })),
-    recurrences: { ...cell.recurrences },
-    books: { ...cell.books },
-    subjectCounts: { ...cell.subjectCounts },
-  }
+  return { ...cell, counters: { ...cell.counters }, grants: cell.grants.map((grant) => ({ ...grant })) }
 }
 
-/** Window, rate and concurrency states inside are replaced, never changed, so that copying one level is enough. */
-export function copyCounters(counters: Counters): Counters {
-  return {
-    windows: { ...counters.windows },
-    rates: { ...counters.rates },
-    concurrency: { ...counters.concurrency },
+/**
+ * Grants that did not change are the very objects again that they were copied from: a store keeps cells in memory, and each
+ * new object in them is moved by one garbage collection after another.
+ */
+function reuseGrants(grants: Grant[], from: Grant[]): Grant[] {
+  if (grants.length !== from.length) return grants
+  let same = true
+  for (let place = 0; place < grants.length; place++) {
+    const [grant, before] = [grants[place] as Grant, from[place] as Grant]
+    if (
+      grant.id === before.id &&
+      grant.remaining === before.remaining &&
+      grant.held === before.held &&
+      grant.ended === before.ended
+    )
+      grants[place] = before
+    else same = false
   }
+  return same ? from : grants
 }
 
 /** A copy of a request's cell that may be changed; its hold and charge are replaced, never changed. */

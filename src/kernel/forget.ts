@@ -4,15 +4,7 @@ import { advance } from './advance.ts'
 import type { Cells, Part, RequestCell, SubjectCell } from './cells.ts'
 import { namesOf, pruneCounters } from './counters.ts'
 import { inForce } from './decide.ts'
-import {
-  type Context,
-  copyCounters,
-  copyRequest,
-  type Draft,
-  onAccount,
-  type StepEnv,
-  type StepOutcome,
-} from './draft.ts'
+import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { rateIsIdle } from './rates.ts'
 
@@ -45,7 +37,7 @@ export function dropIdleSubjects(
 }
 
 function isIdle(draft: Draft, cell: SubjectCell): boolean {
-  const counters = copyCounters(cell.counters)
+  const counters = { ...cell.counters }
   pruneCounters(counters, draft.plan, draft.nowAt)
   if (Object.keys(counters.windows).length > 0 || Object.keys(counters.concurrency).length > 0) return false
   if (Object.values(cell.overrides).some((override) => inForce(override, draft.nowAt))) return false

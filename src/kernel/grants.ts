@@ -9,6 +9,7 @@ import { namesOf } from './counters.ts'
 import { type Draft, type EntryLinks, MAX_LIVE_GRANTS } from './draft.ts'
 import { fail } from './faults.ts'
 import type { CalendarUnit, Plan, RecurringGrant, WindowRule } from './plan.ts'
+import { withField, withoutField } from './records.ts'
 import { boundsAt } from './windows.ts'
 
 export interface GrantTerms {
@@ -136,7 +137,8 @@ export function startRecurrences(draft: Draft, at: Millis): void {
   const { account, plan } = draft
   if (plan === undefined) return
   const { recurring } = namesOf(plan)
-  for (const key in account.recurrences) if (!recurring.has(key)) delete account.recurrences[key]
+  for (const key in account.recurrences)
+    if (!recurring.has(key)) account.recurrences = withoutField(account.recurrences, key)
   for (const [key, grant] of recurring)
     if (account.recurrences[key] === undefined) issueRecurring(draft, key, grant, at)
 }
@@ -146,7 +148,7 @@ function issueRecurring(draft: Draft, key: string, recurring: RecurringGrant, at
   const { account } = draft
   const endAt = recurring.every === undefined ? null : boundsAt(recurring.every, at, account).endAt
   const id = nextGrantId(draft)
-  account.recurrences[key] = { grantId: id, nextAt: endAt }
+  account.recurrences = withField(account.recurrences, key, { grantId: id, nextAt: endAt })
   issueGrant(
     draft,
     {
@@ -200,7 +202,7 @@ export function recur(draft: Draft, key: string, at: Millis, quietUntil: Millis)
   const { account, plan } = draft
   const recurring = plan === undefined ? undefined : namesOf(plan).recurring.get(key)
   if (plan === undefined || recurring?.every === undefined) {
-    delete account.recurrences[key]
+    account.recurrences = withoutField(account.recurrences, key)
     return
   }
   if (!draft.writing && skipAhead(draft, key, recurring, at, quietUntil)) return
@@ -212,7 +214,7 @@ export function recur(draft: Draft, key: string, at: Millis, quietUntil: Millis)
   const resumeAt = missed[periods] as Millis
   summarise(draft, recurring, at, resumeAt, periods)
   // The last two periods come in their turn, after what else is due before them.
-  account.recurrences[key] = { grantId: '', nextAt: resumeAt }
+  account.recurrences = withField(account.recurrences, key, { grantId: '', nextAt: resumeAt })
 }
 
 /** When another recurrence next repays debt. Of two with long gaps it does not matter whose grants repaid what. */
@@ -262,7 +264,7 @@ function skipAhead(
   const repaid =
     recurring.features === undefined ? Math.min(owed(account.books), recurring.amount * periods) : 0
   draft.transfer('issued', 'debt', Math.min(repaid, roomToIssue(draft)), 'summary')
-  account.recurrences[key] = { grantId: '', nextAt: resumeAt }
+  account.recurrences = withField(account.recurrences, key, { grantId: '', nextAt: resumeAt })
   return true
 }
 

@@ -21,6 +21,7 @@ import type { GuardTake, Question, Verdict } from './decide.ts'
 import type { Draft, StepEnv } from './draft.ts'
 import { fail } from './faults.ts'
 import type { AllowanceSource, Guard, Plan, WindowRule } from './plan.ts'
+import { withField } from './records.ts'
 
 export interface Asked {
   readonly feature: string
@@ -196,7 +197,7 @@ function holdPart(draft: Draft, plan: Plan, subject: Subject, part: Part): void 
 function holdGuard(draft: Draft, plan: Plan, subject: Subject, take: GuardTake, endAt: Millis): GuardHold {
   const { hold, next } = take
   const counters = draft.counters(hold.by, subject)
-  if (next !== undefined) counters.rates[hold.name] = next
+  if (next !== undefined) counters.rates = withField(counters.rates, hold.name, next)
   else if (hold.kind === 'concurrency') addHoldEnd(counters, hold.name, endAt)
   else
     addToWindow(counters, hold.name, ruleOf(plan, hold.name), draft.nowAt, draft.account, {

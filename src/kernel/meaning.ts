@@ -3,9 +3,8 @@ import type { RequestCell } from './cells.ts'
 import type { Draft } from './draft.ts'
 import { fail } from './faults.ts'
 
-/** 128 bits of the hash tell meanings apart. */
 export function meaningHash(draft: Draft, salt: string, meaning: string): string {
-  return draft.context.sha256(`${salt}\n${meaning}`).slice(0, 32)
+  return draft.context.sha256(`${salt}\n${meaning}`)
 }
 
 /** Refuses a repeat with another meaning; where the salt has been erased there is nothing left to compare. */

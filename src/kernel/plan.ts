@@ -122,6 +122,8 @@ export type Source = AllowanceSource | CreditsSource | OverageSource
 export interface AllowanceSource {
   readonly kind: 'allowance'
   readonly name: string
+  /** `allowance:<name>`, as parts and explanations call it. */
+  readonly source: string
   readonly by: string | undefined
   readonly features: ReadonlySet<string> | undefined
   readonly windows: readonly AllowanceWindow[]

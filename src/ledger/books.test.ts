@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { emptyBooks, owed, post } from './books.ts'
+import { emptyBooks, owed, posted } from './books.ts'
 
 test('nothing owed is zero, and not a negative one', () => {
   assert.ok(Object.is(owed(emptyBooks()), 0))
 })
 
 test('a transfer moves an amount between two ledger accounts, and their sum stays zero', () => {
-  const books = emptyBooks()
-  post(books, 'debt', 'charged', 7)
-  post(books, 'issued', 'expired', 5)
+  const books = posted(posted(emptyBooks(), 'debt', 'charged', 7), 'issued', 'expired', 5)
   assert.deepEqual(books, { ...emptyBooks(), debt: -7, charged: 7, issued: -5, expired: 5 })
   assert.equal(owed(books), 7)
   assert.equal(
@@ -19,7 +17,5 @@ test('a transfer moves an amount between two ledger accounts, and their sum stay
 })
 
 test('a grant’s side of a transfer is the grant’s own', () => {
-  const books = emptyBooks()
-  post(books, 'grant:g', 'charged', 3)
-  assert.deepEqual(books, { ...emptyBooks(), charged: 3 })
+  assert.deepEqual(posted(emptyBooks(), 'grant:g', 'charged', 3), { ...emptyBooks(), charged: 3 })
 })

@@ -6,13 +6,13 @@ import { add, type Micros } from '../units.ts'
  * `issued` and `overage` run negative, what was `charged`, `expired`, `revoked` positive.
  */
 export interface Books {
-  issued: Micros
-  charged: Micros
-  expired: Micros
-  revoked: Micros
-  overage: Micros
-  absorbed: Micros
-  debt: Micros
+  readonly issued: Micros
+  readonly charged: Micros
+  readonly expired: Micros
+  readonly revoked: Micros
+  readonly overage: Micros
+  readonly absorbed: Micros
+  readonly debt: Micros
 }
 export type LedgerAccount = keyof Books | `grant:${string}`
 
@@ -26,10 +26,12 @@ export const emptyBooks = (): Books => ({
   debt: 0,
 })
 
-/** Moves an amount between two ledger accounts; a grant's side is carried by the grant itself. */
-export function post(books: Books, from: LedgerAccount, to: LedgerAccount, amount: Micros): void {
-  if (!isGrant(from)) books[from] = add(books[from], -amount)
-  if (!isGrant(to)) books[to] = add(books[to], amount)
+/** The books after an amount has moved between two ledger accounts; a grant's side is carried by the grant itself. */
+export function posted(books: Books, from: LedgerAccount, to: LedgerAccount, amount: Micros): Books {
+  const next = { ...books }
+  if (!isGrant(from)) next[from] = add(next[from], -amount)
+  if (!isGrant(to)) next[to] = add(next[to], amount)
+  return next
 }
 
 export function isGrant(account: LedgerAccount): account is `grant:${string}` {

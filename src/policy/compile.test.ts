@@ -427,6 +427,7 @@ test('the plan of the design compiles to what the kernel reads', () => {
   assert.deepEqual(plan?.waterfall[0], {
     kind: 'allowance',
     name: 'tasks',
+    source: 'allowance:tasks',
     by: 'user',
     features: new Set(['codex.task']),
     windows: [

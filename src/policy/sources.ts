@@ -70,6 +70,7 @@ function compileAllowance(
   return {
     kind: 'allowance',
     name,
+    source: `allowance:${name}`,
     by: source.by,
     features: resolveFeatures(source.features, `${path}/features`, context),
     windows,

@@ -14,7 +14,7 @@ export interface Journal {
   head: ChainHead
   /** When the last entry was written. */
   recordedAt: Millis
-  readonly books: Books
+  readonly books: { -readonly [name in keyof Books]: Books[name] }
   readonly grants: Map<string, GrantTrace>
   readonly requests: Map<string, RequestTrace>
   /** Requests that have a hold. */
