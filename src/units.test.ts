@@ -70,6 +70,8 @@ test('every amount prints as a decimal that reads back as itself', () => {
 
 test('negative amounts keep their sign, and nothing prints a negative zero', () => {
   assert.equal(formatMicros(-12_500_000), '-12.5')
+  assert.equal(formatMicros(999_999_999_999_999), '999999999.999999')
+  assert.equal(formatMicros(1_000_000_000_000_001), '1000000000.000001')
   assert.equal(formatMicros(-1), '-0.000001')
   assert.equal(formatMicros(-0), '0')
 })

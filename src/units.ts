@@ -84,6 +84,8 @@ function plainDecimal(value: number): string {
 
 /** Prints micro-units as the shortest plain decimal: 12,500,000 → `"12.5"`. Negative amounts keep their sign. */
 export function formatMicros(micros: Micros): string {
+  // The quotient has at most 15 digits then, and so many a double's shortest decimal gives back as they were.
+  if (micros >= 0 && micros < 1e15) return String(micros / MICROS_PER_UNIT)
   if (micros < 0) return `-${formatMicros(-micros)}`
   const whole = Math.floor(micros / MICROS_PER_UNIT)
   let rest = micros % MICROS_PER_UNIT

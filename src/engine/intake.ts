@@ -134,12 +134,17 @@ export function quantities(value: unknown, path: string): Readonly<Record<string
 
 /** What is asked, as a canonical text: fields that say when or how long are not part of it. */
 function meaning(...parts: readonly unknown[]): string {
-  return JSON.stringify(parts.map(sorted))
+  return JSON.stringify(parts.map(ordered))
 }
-function sorted(value: unknown): unknown {
+/** A record whose fields stand in one order, whatever order they came in. */
+function ordered(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value ?? null
-  const entries = Object.entries(value)
-  return entries.length < 2 ? entries : entries.sort(([a], [b]) => (a < b ? -1 : 1))
+  const names = Object.keys(value)
+  for (let place = 1; place < names.length; place++) {
+    if ((names[place - 1] as string) > (names[place] as string))
+      return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+  }
+  return value
 }
 
 // --- operations
@@ -179,7 +184,7 @@ export function reserveOp(given: wire.ReserveRequest): ReserveOp {
     op.subject,
     op.feature,
     op.attributes,
-    askText(op.ask),
+    askedFor(op.ask),
     op.leastCost,
     op.leastQuantities,
   )
@@ -203,9 +208,9 @@ function askOf(given: {
     : { kind: 'estimate', quantities: quantities(given.estimate, '/estimate') }
 }
 
-function askText(ask: Ask): unknown {
+function askedFor(ask: Ask): unknown {
   if (ask.kind === 'default') return 'default'
-  return ask.kind === 'cost' ? ask.costMicros : JSON.stringify(sorted(ask.quantities))
+  return ask.kind === 'cost' ? ask.costMicros : ask.quantities
 }
 
 const EXTEND_FIELDS = ['request_id', 'account', 'step', 'estimate', 'cost', 'ttl_ms', 'used', 'min_cost']
@@ -221,7 +226,7 @@ export function extendOp(given: wire.ExtendRequest): ExtendOp {
     ttlMs: duration(given.ttl_ms, '/ttl_ms', 1),
     used: given.used === undefined ? undefined : quantities(given.used, '/used'),
   }
-  const ask = op.ask === undefined ? null : askText(op.ask)
+  const ask = op.ask === undefined ? null : askedFor(op.ask)
   return { ...op, meaning: meaning('extend', op.step, ask, op.leastCost, op.used) }
 }
 
@@ -300,7 +305,7 @@ function useOp(
     horizonMs,
     ...own,
   }
-  const what = 'costMicros' in used ? used.costMicros : JSON.stringify(sorted(used.quantities))
+  const what = 'costMicros' in used ? used.costMicros : used.quantities
   // Subject and feature are compared by what they come to: the request knows them where the call leaves them out.
   return { ...op, meaning: meaning(by, op.attributes, what) }
 }
@@ -331,12 +336,7 @@ export function refundOp(account: string, requestId: string, given: wire.RefundR
     back,
     reason: text(given.reason, '/reason'),
   }
-  const what =
-    back === 'all'
-      ? 'all'
-      : 'amountMicros' in back
-        ? back.amountMicros
-        : JSON.stringify(sorted(back.quantities))
+  const what = back === 'all' ? 'all' : 'amountMicros' in back ? back.amountMicros : back.quantities
   return { ...op, meaning: meaning('refund', op.refundId, what) }
 }
 
@@ -464,7 +464,6 @@ export function grantOp(account: string, given: wire.GrantRequest): GrantOp {
     reason: optionalText(given.reason, '/reason'),
   }
   if (op.amount === 0) invalid('/amount', 'nothing', 'send an amount above zero')
-  const scoped = op.subjects === undefined ? null : JSON.stringify(sorted(op.subjects))
   return {
     ...op,
     meaning: meaning(
@@ -475,7 +474,7 @@ export function grantOp(account: string, given: wire.GrantRequest): GrantOp {
       op.startsAt,
       op.expiresAt,
       op.features,
-      scoped,
+      op.subjects,
     ),
   }
 }

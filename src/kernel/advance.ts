@@ -49,33 +49,37 @@ interface Event {
 /** The earliest of what is due; at one instant holds close first, then grants start, end, and recur. */
 function nextEvent(draft: Draft, due: RequestCell[], starting: Grant[]): Event | undefined {
   let next: Event | undefined
-  const offer = (at: Millis, run: () => void): void => {
-    if (at <= draft.nowAt && (next === undefined || at < next.at)) next = { at, run }
-  }
+  const comesNext = (at: Millis): boolean => at <= draft.nowAt && (next === undefined || at < next.at)
   const hold = due[0]
-  if (hold !== undefined) offer(hold.expiresAt as Millis, () => expireHold(draft, due.shift() as RequestCell))
-  const start = starting.reduce<Grant | undefined>(
-    (first, grant) => (first !== undefined && first.startsAt <= grant.startsAt ? first : grant),
-    undefined,
-  )
-  if (start !== undefined) {
-    offer(start.startsAt, () => {
+  if (hold !== undefined && comesNext(hold.expiresAt as Millis))
+    next = { at: hold.expiresAt as Millis, run: () => expireHold(draft, due.shift() as RequestCell) }
+  const start = firstToStart(starting)
+  if (start !== undefined && comesNext(start.startsAt)) {
+    const run = () => {
       starting.splice(starting.indexOf(start), 1)
       repayDebt(draft, start, { at: start.startsAt })
-    })
+    }
+    next = { at: start.startsAt, run }
   }
   for (const grant of draft.account.grants) {
-    if (grant.ended !== undefined || grant.expiresAt === null) continue
     const { expiresAt } = grant
-    offer(expiresAt, () => expireGrant(draft, grant, expiresAt))
+    if (grant.ended === undefined && expiresAt !== null && comesNext(expiresAt))
+      next = { at: expiresAt, run: () => expireGrant(draft, grant, expiresAt) }
   }
   const recurrence = nextRecurrence(draft)
-  if (recurrence !== undefined) {
+  if (recurrence !== undefined && comesNext(recurrence.at)) {
     // A hold that closes may be charged to what is there, and a grant that starts repays debt: neither is passed over.
     const quietUntil = Math.min(hold?.expiresAt ?? draft.nowAt, start?.startsAt ?? draft.nowAt)
-    offer(recurrence.at, () => recur(draft, recurrence.key, recurrence.at, quietUntil))
+    next = { at: recurrence.at, run: () => recur(draft, recurrence.key, recurrence.at, quietUntil) }
   }
   return next
+}
+
+/** Of those that start at one instant, the first in the list. */
+function firstToStart(starting: readonly Grant[]): Grant | undefined {
+  let first: Grant | undefined
+  for (const grant of starting) if (first === undefined || grant.startsAt < first.startsAt) first = grant
+  return first
 }
 
 /** The account's holds past their end: all of them, since no request may be refused because of a dead one. */

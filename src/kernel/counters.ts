@@ -1,5 +1,5 @@
 /** How the states of windows, rates and concurrency change inside their cell. States are replaced, never changed. */
-import { assert } from '../assert.ts'
+import { AssertionError, assert } from '../assert.ts'
 import { add, type Micros, type Millis } from '../units.ts'
 import type { Counters, WindowRef, WindowState } from './cells.ts'
 import {
@@ -91,7 +91,8 @@ function putWindow(
     used: add(window.used, used),
     held: add(window.held, held),
   }
-  assert(next.used >= 0 && next.held >= 0, `window ${key} would count below zero`)
+  // Not `assert`, which would make the message each time.
+  if (next.used < 0 || next.held < 0) throw new AssertionError(`window ${key} would count below zero`)
   counters.windows = withField(counters.windows, key, next)
   return next
 }

@@ -118,9 +118,9 @@ export class Draft {
   readonly #cells: Cells
   readonly #subjects = new Map<Key, SubjectSlot>()
   #lastSubject: SubjectSlot | undefined
-  readonly #dropped = new Set<Key>()
+  #dropped: Set<Key> | undefined
   readonly #requests = new Map<Key, RequestCell>()
-  readonly #grants = new Map<Key, GrantCell>()
+  #grants: Map<Key, GrantCell> | undefined
   readonly #entries: StoredEntry[] = []
 
   constructor(account: AccountCell, cells: Cells, env: StepEnv, context: Context, writing = true) {
@@ -201,6 +201,7 @@ export class Draft {
   dropSubject(dimension: string, value: string): void {
     const slot = this.#subjectSlot(dimension, value)
     if (slot.from === null) return
+    this.#dropped ??= new Set()
     this.#dropped.add(subjectKey(dimension, value))
     const { subjectCounts } = this.account
     const left = (subjectCounts[dimension] ?? 1) - 1
@@ -231,10 +232,11 @@ export class Draft {
   }
 
   grantCell(id: string): GrantCell | null {
-    return this.#grants.get(grantKey(id)) ?? (this.#fetch(grantKey(id)) as GrantCell | null)
+    return this.#grants?.get(grantKey(id)) ?? (this.#fetch(grantKey(id)) as GrantCell | null)
   }
 
   keepGrantCell(cell: GrantCell): void {
+    this.#grants ??= new Map()
     this.#grants.set(grantKey(cell.id), cell)
   }
 
@@ -334,14 +336,15 @@ export class Draft {
     this.prune(this.account.counters)
     this.account.lastAt = this.nowAt
     const writes: { key: Key; cell: Cell | null }[] = [{ key: 'account', cell: this.account }]
-    for (const [key, slot] of this.#subjects) {
-      if (!slot.touched || this.#dropped.has(key)) continue
+    // `forEach`, here and where the store goes through these writes: an iterator makes an array for each entry of a map.
+    this.#subjects.forEach((slot, key) => {
+      if (!slot.touched || this.#dropped?.has(key)) return
       this.prune(slot.cell.counters, slot.cell)
       writes.push({ key, cell: slot.cell })
-    }
-    for (const key of this.#dropped) writes.push({ key, cell: null })
-    for (const [key, cell] of this.#requests) writes.push({ key, cell })
-    for (const [key, cell] of this.#grants) writes.push({ key, cell })
+    })
+    this.#dropped?.forEach((key) => void writes.push({ key, cell: null }))
+    this.#requests.forEach((cell, key) => void writes.push({ key, cell }))
+    this.#grants?.forEach((cell, key) => void writes.push({ key, cell }))
     const done = { result, writes, entries: this.#entries }
     return this.erased === undefined ? done : { ...done, erase: this.erased }
   }

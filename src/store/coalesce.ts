@@ -66,7 +66,7 @@ export interface Coalescer {
   close(): Promise<void>
 }
 
-const DEFAULTS = { maxQueued: 10_000, maxBatch: 256, maxBatchBytes: 4_000_000, maxDecideMs: 4 }
+const DEFAULTS = { maxQueued: 10_000, maxBatch: 256, maxBatchBytes: 4_000_000, maxDecideMs: 3 }
 /** Times that one step may ask for more before it is taken for one that never has enough. */
 const MAX_NEEDS = 32
 /** Operations of one account in a batch that make it worth to decide its next ones while these are on their way. */

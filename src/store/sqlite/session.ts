@@ -112,20 +112,21 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   /** Appends the rows of one account's change. What they will have made of the cache is returned. */
   function encode(change: Change, rows: Rows): Learned {
     const { account } = change
-    const before = onTheWay.get(account) ?? []
+    const before = onTheWay.get(account) ?? NONE
     const known = before.at(-1)?.known ?? registered(know(account), account, rows)
     const { id } = known
     const learned = new Map<Key, Row | null>()
-    for (const [key, cell] of change.writes) {
-      const pending = before.findLast((earlier) => earlier.rows.has(key))?.rows.get(key)
+    change.writes.forEach((cell, key) => {
+      const pending =
+        before === NONE ? undefined : before.findLast((earlier) => earlier.rows.has(key))?.rows.get(key)
       const row = pending === undefined ? rowOf(account, known, key) : (pending ?? undefined)
       const written = encodeCell(known, key, cell, row, rows)
       learned.set(key, written === null || isKept(key, written.cell) ? written : { ...written, cell: CLOSED })
-    }
+    })
     for (const { seq, kind, body, private: part, hash } of change.entries) {
       rows.push(NEW_ENTRY, id, seq, KINDS.indexOf(kind), body, part, hash)
     }
-    for (const seq of change.erase ?? []) rows.push(ERASE_ENTRY, id, seq)
+    change.erase?.forEach((seq) => void rows.push(ERASE_ENTRY, id, seq))
     return { account, known, rows: learned }
   }
 
@@ -176,10 +177,10 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   function learn({ account, known: { id }, rows }: Learned): void {
     const known = know(account)
     known.id = id
-    for (const [key, row] of rows) {
+    rows.forEach((row, key) => {
       if (row !== null && isKept(key, row.cell)) cache.setRow(known, key, row)
       else known.rows.delete(key)
-    }
+    })
   }
 
   function setOff(learned: readonly Learned[]): void {
@@ -248,6 +249,7 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   }
 }
 
+const NONE: readonly Learned[] = []
 /** In place of a closed request while it is on its way: only its row is needed then. */
 const CLOSED = { expiresAt: null } as RequestCell
 /** A closed request is seldom asked for again: it would only push others out. */

@@ -170,9 +170,9 @@ export function sqliteStore(options: SqliteOptions): Store {
 const NOT_OPEN = (): SluiceError => new SluiceError('unavailable', 'The store is not open')
 
 /** Batches in flight: those that come while the thread writes go together in its next transaction. */
-const LANES = 4
+const LANES = 8
 /** Operations that must wait before a second batch is decided while the first is being written; measured, README.md. */
-const OVERLAP_FROM = 32
+const OVERLAP_FROM = 16
 
 async function openAll(
   options: SqliteOptions,
