@@ -50,7 +50,7 @@ interface Door {
   readonly node?: 'any'
 }
 
-const GROUND = ['units', 'assert', 'errors']
+const GROUND = ['units', 'texts', 'assert', 'errors']
 const OUTSIDE = { packages: 'any', node: 'any' } as const
 const EVERYTHING = [
   ...GROUND,
@@ -76,13 +76,14 @@ const BACKEND: Door = { values: ['store', 'coalesce', ...GROUND], types: ['kerne
  */
 const DOORS: Readonly<Record<string, Door>> = {
   units: { values: [] },
+  texts: { values: [] },
   assert: { values: [] },
   errors: { values: [] },
   wire: { values: [], packages: 'any' },
   client: { values: [], types: ['wire'], ...OUTSIDE },
   ledger: { values: ['units', 'assert'] },
   // A policy is read more easily as its owner writes it than as it is compiled.
-  kernel: { values: ['ledger', 'units', 'assert'], tests: ['policy'] },
+  kernel: { values: ['ledger', 'units', 'texts', 'assert'], tests: ['policy'] },
   policy: { values: ['kernel', 'ledger', ...GROUND], ...OUTSIDE },
   store: { values: [], types: ['kernel', 'ledger', ...GROUND] },
   conformance: { values: ['store', 'kernel', 'ledger', ...GROUND], ...OUTSIDE },

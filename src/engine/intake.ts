@@ -12,6 +12,7 @@ import type { Ask } from '../kernel/pricing.ts'
 import type { ReserveOp } from '../kernel/reserve.ts'
 import { isTimeZone } from '../kernel/windows.ts'
 import { GRANT_KINDS, type GrantKind } from '../ledger/grants.ts'
+import { wholeText } from '../texts.ts'
 import { type Micros, type Millis, parseMicros } from '../units.ts'
 import type * as wire from '../wire.ts'
 
@@ -166,7 +167,7 @@ export function reserveOp(given: wire.ReserveRequest): ReserveOp {
   onlyFields(given, RESERVE_FIELDS)
   const op = {
     account: id(given.account, '/account'),
-    requestId: id(given.request_id, '/request_id'),
+    requestId: wholeText(id(given.request_id, '/request_id')),
     subject: subject(given.subject),
     feature: id(given.feature, '/feature'),
     attributes: attributes(given.attributes) ?? {},
@@ -296,7 +297,7 @@ function useOp(
   const op = {
     by,
     account: id(given.account, '/account'),
-    requestId: id(given.request_id, '/request_id'),
+    requestId: wholeText(id(given.request_id, '/request_id')),
     subject: given.subject === undefined ? undefined : subject(given.subject),
     attributes: attributes(given.attributes),
     used,
@@ -355,7 +356,7 @@ export const accountOrSystem = (value: unknown): string =>
 export function newAccount(given: wire.AccountRequest): NewAccount {
   onlyFields(given, ['id', 'plan', 'time_zone', 'anchor_at', 'metadata'])
   const made = {
-    id: accountId(given.id, '/id'),
+    id: wholeText(accountId(given.id, '/id')),
     plan: id(given.plan, '/plan'),
     zone: given.time_zone === undefined ? 'UTC' : zone(given.time_zone),
     anchorAt: optionalInstant(given.anchor_at, '/anchor_at'),

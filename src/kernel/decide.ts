@@ -7,6 +7,7 @@ import { owed } from '../ledger/books.ts'
 import type { LimitLine } from '../ledger/entries.ts'
 import { burnOrder, EVERY_FEATURE, type Grant, type Subject, usable } from '../ledger/grants.ts'
 import { costOf, type Quantities, type RateLine } from '../ledger/price.ts'
+import { wholeText } from '../texts.ts'
 import type { Micros, Millis } from '../units.ts'
 import { MICROS_PER_UNIT, mulDivFloor } from '../units.ts'
 import type { AccountCell, GuardHold, Override, Part, RateState, SubjectCell, WindowState } from './cells.ts'
@@ -420,7 +421,7 @@ function draw(purses: readonly Purse[], amount: Micros): { readonly parts: Part[
 }
 
 function partOf(purse: Purse, amount: Micros): Part {
-  if (purse.windows === undefined) return { source: purse.source, amount }
+  if (purse.windows === undefined) return { source: wholeText(purse.source), amount }
   const windows = purse.windows.map((window) => [window.key, window.state.startAt] as const)
   return purse.by === undefined
     ? { source: purse.source, amount, windows }

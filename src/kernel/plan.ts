@@ -5,6 +5,7 @@
 
 import type { GrantKind } from '../ledger/grants.ts'
 import type { Quantities, RateCard } from '../ledger/price.ts'
+import { wholeText } from '../texts.ts'
 import type { Micros, Millis } from '../units.ts'
 
 export interface Policy {
@@ -100,7 +101,7 @@ export type Meter =
  */
 export function rateKey({ name, meter }: RateGuard): string {
   if (meter.kind === 'requests') return name
-  return meter.kind === 'cost' ? `${name}:cost` : `${name}:quantity:${meter.quantity}`
+  return wholeText(meter.kind === 'cost' ? `${name}:cost` : `${name}:quantity:${meter.quantity}`)
 }
 
 /** The most holds that one guard counts: it lists their ends in its cell, so that its advice is true. */

@@ -102,10 +102,7 @@ export function tryParse(text: string): {
     : { parsed: { document: wholeTexts(document), locate, written }, complaints }
 }
 
-/**
- * The parser cuts names out of the policy's text, and V8 keeps each as a place in it. Written into cells and entries they
- * would keep that text alive, and `JSON.stringify` takes twice as long where it meets one.
- */
+/** The parser cuts names out of the policy's text: as pieces of it they would be slow to write (`texts.ts`), and keep it alive. */
 function wholeTexts(document: unknown): unknown {
   return JSON.parse(JSON.stringify(document))
 }

@@ -1,5 +1,6 @@
 import type { AllowanceSource, AllowanceWindow, RecurringGrant, Source } from '../kernel/plan.ts'
 import { DEFAULT_PRIORITY, type GrantKind } from '../ledger/grants.ts'
+import { wholeText } from '../texts.ts'
 import { parseMicros } from '../units.ts'
 import { quote } from './complaints.ts'
 import { windowRule } from './durations.ts'
@@ -62,7 +63,7 @@ function compileAllowance(
     seen.add(window.name)
     return {
       name: window.name,
-      key: `${name}/${window.name}`,
+      key: wholeText(`${name}/${window.name}`),
       limit: readAmount(window.limit, `${at}/limit`, complain),
       rule: ruleOf(window, 'allowance', at, context),
     }
@@ -70,7 +71,7 @@ function compileAllowance(
   return {
     kind: 'allowance',
     name,
-    source: `allowance:${name}`,
+    source: wholeText(`allowance:${name}`),
     by: source.by,
     features: resolveFeatures(source.features, `${path}/features`, context),
     windows,

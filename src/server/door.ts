@@ -8,6 +8,7 @@ import type {
   RawRequestDefaultExpression,
   RawServerDefault,
 } from 'fastify'
+import type { Logger } from 'pino'
 import type { Caller, Engine } from '../engine.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Millis } from '../units.ts'
@@ -36,6 +37,7 @@ export interface Door {
   readonly auth: Auth
   readonly metrics: Metrics
   readonly testClock: TestClock | undefined
+  readonly log: Logger | undefined
 }
 
 /** What a call says about itself: who may make it, and what the contract tells of it. */

@@ -53,7 +53,7 @@ const FrameAlone = Type.Object(
   { additionalProperties: false },
 )
 
-export function batch(app: App, { engine }: Door): void {
+export function batch(app: App, door: Door): void {
   app.post(
     '/v1/batch',
     {
@@ -74,22 +74,22 @@ export function batch(app: App, { engine }: Door): void {
     async (request) => {
       const { operations } = request.body
       request.tale.operations = operations.length
-      return { results: await runAll(engine, request, operations) }
+      return { results: await runAll(door, request, operations) }
     },
   )
 }
 
-function runAll(engine: Engine, request: FastifyRequest, operations: readonly unknown[]): Promise<Result[]> {
-  return Promise.all(operations.map((operation) => runAlone(engine, request, operation)))
+function runAll(door: Door, request: FastifyRequest, operations: readonly unknown[]): Promise<Result[]> {
+  return Promise.all(operations.map((operation) => runAlone(door, request, operation)))
 }
 
-async function runAlone(engine: Engine, request: FastifyRequest, operation: unknown): Promise<Result> {
+async function runAlone(door: Door, request: FastifyRequest, operation: unknown): Promise<Result> {
   try {
-    return { status: 200, body: await run(engine, request.key, shaped(request, operation)) }
+    return { status: 200, body: await run(door.engine, request.key, shaped(request, operation)) }
   } catch (thrown) {
     const error = asSluiceError(thrown)
     if (error.code === 'internal')
-      request.log.error({ id: request.id, err: error.detail.cause ?? error }, 'failed')
+      door.log?.error({ id: request.id, err: error.detail.cause ?? error }, 'failed')
     return { status: error.status, body: problemOf(error) }
   }
 }

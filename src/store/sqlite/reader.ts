@@ -6,6 +6,7 @@ import type { EntryQuery, JournalRow, KeyedCell, Page, RefusalLine } from '../..
 import type { Millis } from '../../units.ts'
 import { type OpenHolds, SYSTEM_ACCOUNT } from '../coalesce.ts'
 import type { Row } from './cache.ts'
+import type { IdRow } from './known-ids.ts'
 import { createListing, type Listing } from './listing.ts'
 import { sumOf } from './rows.ts'
 import { checkIdentity, generations, SETTINGS, SLOTS } from './schema.ts'
@@ -116,6 +117,9 @@ export function openReading(path: string) {
       await listing.catchUp()
     },
     current: () => requests.current,
+    generations: () => requests.generations,
+    requestIds: (generation: number, afterId: string, afterAccount: number, limit: number) =>
+      requests.ids.get(generation)?.all(afterId, afterAccount, limit) as unknown as readonly IdRow[],
     lastRequest: () => one(requests.last)?.[0] as number | null,
     lastAccount: () => Number(Object.values(db.prepare('select max(id) from account').get() ?? {})[0] ?? 0),
     lastCellOf: (id: number) => one(lastCell, id * SLOTS, (id + 1) * SLOTS - 1)?.[0] as number | null,
@@ -221,6 +225,8 @@ interface RequestReads {
   readonly generations: readonly number[]
   readonly current: number
   readonly one: StatementSync
+  /** By generation, in the order of the index. */
+  readonly ids: ReadonlyMap<number, StatementSync>
   readonly open: StatementSync
   readonly page: StatementSync
   readonly accounts: StatementSync
@@ -239,6 +245,14 @@ function prepareRequests(db: DatabaseSync, prepare: (sql: string) => StatementSy
   return {
     generations: ids,
     current,
+    ids: new Map(
+      ids.map((id) => [
+        id,
+        prepare(
+          `select request_id, account from request_${id} where (request_id, account) > (?1, ?2) order by request_id, account limit ?3`,
+        ),
+      ]),
+    ),
     one: prepare(
       union(
         (table, id) => `select ${id}, id, sum, body from ${table} where request_id = ?1 and account = ?2`,

@@ -3,6 +3,7 @@ import type { AccountCell, Cell, Key, RequestCell } from '../../kernel/cells.ts'
 import type { Millis } from '../../units.ts'
 import type { Change, Reader, Session } from '../coalesce.ts'
 import type { Cache, Known, Row } from './cache.ts'
+import { learnKnownIds } from './known-ids.ts'
 import { KINDS, type Reading } from './reader.ts'
 import {
   DROP_CELL,
@@ -30,12 +31,16 @@ export interface Sessions {
   /** Forgets what was cached and reads the ids anew, after generations have come and gone. */
   refresh(): void
   readonly cached: number
+  /** No batch begins after this. */
+  close(): void
 }
 
 export interface SessionOptions {
   readonly reading: Reading
   readonly cache: Cache
   readonly write: (rows: Rows) => Promise<void>
+  /** Whether nobody else writes to the file: then an id that is new can be told without looking. */
+  readonly alone?: boolean
 }
 
 /** Rows to cache once the commit is known to stand; null for one that is gone. */
@@ -49,16 +54,19 @@ interface Learned {
  * Batches on SQLite: reads are synchronous, through the cache, on this thread; writes leave as one message. Ids of rows
  * are given out here, because there is only one process and only one batch that may touch an account.
  */
-export function createSessions({ reading, cache, write }: SessionOptions): Sessions {
+export function createSessions({ reading, cache, write, alone }: SessionOptions): Sessions {
   const ids: Ids = { account: 0, request: 0 }
   /** Of accounts in batches on their way, what those will have made of them, the oldest first. */
   const onTheWay = new Map<string, Learned[]>()
+  let knownIds: ReturnType<typeof learnKnownIds> | undefined
 
   function refresh(): void {
     reading.refresh()
     cache.clear()
     ids.account = reading.lastAccount() + 1
     ids.request = (reading.lastRequest() ?? 0) + 1
+    knownIds?.stop()
+    knownIds = alone ? learnKnownIds(reading) : undefined
   }
 
   function know(account: string): Known {
@@ -75,8 +83,9 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
   function rowOf(account: string, known: Known, key: Key): Row | undefined {
     const row = known.rows.get(key)
     if (row !== undefined || known.id === 0 || key === 'account') return row
-    reading.snapshot()
     const isRequest = key.startsWith('request:')
+    if (isRequest && knownIds?.mayKnow(known.id, key.slice('request:'.length)) === false) return undefined
+    reading.snapshot()
     const found = isRequest ? reading.request(account, known.id, key) : reading.cell(account, known.id, key)
     if (found !== undefined && isKept(key, found.cell)) cache.setRow(known, key, found)
     return found
@@ -158,7 +167,12 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
       if (row !== undefined) rows.push(SET_REQUEST, row.generation, row.id, known.id, expiresAt, body)
       const generation = row?.generation ?? reading.current()
       const id = row?.id ?? ids.request++
-      if (row === undefined) rows.push(NEW_REQUEST, generation, id, known.id, key.slice(8), expiresAt, body)
+      if (row === undefined) {
+        const requestId = key.slice('request:'.length)
+        rows.push(NEW_REQUEST, generation, id, known.id, requestId, expiresAt, body)
+        // Before it is committed, and even if it never is: nobody may take it for new from now on.
+        knownIds?.add(known.id, requestId)
+      }
       return { generation, id, cell }
     }
     const dueAt = key === 'account' ? instant((cell as AccountCell).dueAt, key) : null
@@ -246,6 +260,7 @@ export function createSessions({ reading, cache, write }: SessionOptions): Sessi
     get cached() {
       return cache.size
     },
+    close: () => knownIds?.stop(),
   }
 }
 

@@ -160,6 +160,7 @@ export function sqliteStore(options: SqliteOptions): Store {
       opened = undefined
       if (closing === undefined) return
       closing.check.stop()
+      closing.sessions.close()
       closing.reading.close()
       await closing.writer.close().catch(() => {})
       closing.lock.release()
@@ -199,6 +200,7 @@ async function openAll(
       reading,
       cache: createCache(maxCachedCells),
       write: (rows) => watched(write.commit(rows)),
+      alone: true,
     })
     return { host, lock, reading, writer, sessions, check }
   } catch (error) {
