@@ -362,7 +362,7 @@ function grantPurses(
     into.push({
       available,
       reason: 'credits_short',
-      source: `grant:${grant.id}`,
+      source: sourceOf(grant),
       by: undefined,
       windows: undefined,
       grant,
@@ -374,6 +374,18 @@ function grantPurses(
     const none = { source: '', by: undefined, windows: undefined, grant: undefined }
     into.push({ available: 0, reason: 'credits_short', ...none, step })
   }
+}
+
+/** Only a memory of a pure result: grants are asked for again and again, and their sources are written as often. */
+const grantSources = new Map<string, string>()
+const MAX_SOURCES = 20_000
+function sourceOf({ id }: Grant): string {
+  let source = grantSources.get(id)
+  if (source !== undefined) return source
+  source = wholeText(`grant:${id}`)
+  if (grantSources.size >= MAX_SOURCES) grantSources.clear()
+  grantSources.set(id, source)
+  return source
 }
 
 function overagePurse(source: OverageSource, question: Question, step: number, indebted: boolean): Purse {
@@ -421,7 +433,7 @@ function draw(purses: readonly Purse[], amount: Micros): { readonly parts: Part[
 }
 
 function partOf(purse: Purse, amount: Micros): Part {
-  if (purse.windows === undefined) return { source: wholeText(purse.source), amount }
+  if (purse.windows === undefined) return { source: purse.source, amount }
   const windows = purse.windows.map((window) => [window.key, window.state.startAt] as const)
   return purse.by === undefined
     ? { source: purse.source, amount, windows }
