@@ -13,7 +13,7 @@ const RESOLUTION_MS = 1
 await perform(async ({ folder, accounts, naive, existing }) => {
   const store = sqliteStore({
     path: join(String(folder), 'sluice.db'),
-    ...(naive === true ? { limits: { maxBatch: 1 } } : {}),
+    ...(naive === true ? { limits: { maxBatch: 1 }, maxJoined: 1 } : {}),
   })
   const engine = await createEngine({ store, policy: POLICY })
   const crowd = crowdOf(Number(accounts))

@@ -1,21 +1,23 @@
 /**
- * The load: keep-alive connections of raw sockets, each with several requests on their way at once. It makes bodies, counts
- * answers and looks only at their status, so that it takes as little as can be of the cores it shares with the server.
+ * The load: keep-alive connections of raw sockets, one a caller, each with one request on its way as HTTP clients have. It
+ * makes bodies, counts answers and looks only at their status, so that it takes as little as can be of the cores it shares
+ * with the server.
  */
 import { connect, type Socket } from 'node:net'
 import { perform } from '../contestant.ts'
 import { ADMIN_KEY, CALLERS, type Crowd, crowdOf, reserveRequest } from '../workload.ts'
 
-const CONNECTIONS = 32
+/** Batches on their way at once. */
+const BATCHES = Number(process.env.BATCHES ?? 32)
 
 await perform(async ({ port, accounts, batch }) => {
   const crowd = crowdOf(Number(accounts))
   const operations = Number(batch ?? 1)
   // A batch waits as one: a few on their way keep as many operations waiting as single requests would.
-  const depth = Math.max(1, Math.floor(CALLERS / operations / CONNECTIONS))
-  const connections = operations === 1 ? CONNECTIONS : CALLERS / operations
   const lines = await Promise.all(
-    Array.from({ length: connections }, () => openLine(Number(port), depth, () => post(crowd, operations))),
+    Array.from({ length: operations === 1 ? CALLERS : BATCHES }, () =>
+      openLine(Number(port), () => post(crowd, operations)),
+    ),
   )
   return {
     async run(seconds) {
@@ -44,33 +46,26 @@ function post(crowd: Crowd, operations: number): string {
 }
 
 interface Line {
-  /** Keeps requests on their way until an instant, and answers how many were answered. */
+  /** Sends one request after the other until an instant, and answers how many were answered. */
   run(until: number): Promise<number>
   close(): void
 }
 
-async function openLine(port: number, depth: number, request: () => string): Promise<Line> {
+async function openLine(port: number, request: () => string): Promise<Line> {
   const socket = connect({ host: '127.0.0.1', port, noDelay: true })
   await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject))
   let until = 0
-  let onTheWay = 0
   let answered = 0
   let finished: ((answers: number) => void) | undefined
   let failed: ((error: Error) => void) | undefined
 
-  function send(count: number): void {
-    let text = ''
-    for (let i = 0; i < count; i++) text += request()
-    onTheWay += count
-    socket.write(text, 'latin1')
-  }
-  readAnswers(
+  const send = (): void => void socket.write(request(), 'latin1')
+  onAnswer(
     socket,
-    (count) => {
-      answered += count
-      onTheWay -= count
-      if (performance.now() < until) send(count)
-      else if (onTheWay === 0) finished?.(answered)
+    () => {
+      answered++
+      if (performance.now() < until) send()
+      else finished?.(answered)
     },
     (error) => failed?.(error),
   )
@@ -81,7 +76,7 @@ async function openLine(port: number, depth: number, request: () => string): Pro
         failed = reject
         until = end
         answered = 0
-        send(depth)
+        send()
       }),
     close: () => socket.destroy(),
   }
@@ -91,31 +86,21 @@ const HEAD_END = Buffer.from('\r\n\r\n')
 const LENGTH = Buffer.from('content-length: ')
 const OK = Buffer.from('HTTP/1.1 200 ')
 
-/** Tells how many answers each piece of the stream completes. Every answer of Fastify's has a length. */
-function readAnswers(
-  socket: Socket,
-  onAnswers: (count: number) => void,
-  onError: (error: Error) => void,
-): void {
+/** Tells when an answer has come whole. Every answer of Fastify's has a length. */
+function onAnswer(socket: Socket, onWhole: () => void, onError: (error: Error) => void): void {
   let rest: Buffer = Buffer.alloc(0)
   socket.on('error', onError)
   socket.on('close', () => onError(new Error('the server has closed a connection')))
   socket.on('data', (piece: Buffer) => {
-    const buffer = rest.length === 0 ? piece : Buffer.concat([rest, piece])
-    let at = 0
-    let count = 0
-    for (;;) {
-      const head = buffer.indexOf(HEAD_END, at)
-      if (head < 0) break
-      const digits = buffer.indexOf(LENGTH, at) + LENGTH.length
-      const end = head + HEAD_END.length + Number.parseInt(buffer.toString('latin1', digits, digits + 9), 10)
-      if (end > buffer.length) break
-      if (buffer.compare(OK, 0, OK.length, at, at + OK.length) !== 0)
-        return onError(new Error(buffer.toString('utf8', at, Math.min(end, at + 2_000))))
-      count++
-      at = end
-    }
-    rest = buffer.subarray(at)
-    if (count > 0) onAnswers(count)
+    rest = rest.length === 0 ? piece : Buffer.concat([rest, piece])
+    const head = rest.indexOf(HEAD_END)
+    if (head < 0) return
+    const digits = rest.indexOf(LENGTH) + LENGTH.length
+    const end = head + HEAD_END.length + Number.parseInt(rest.toString('latin1', digits, digits + 9), 10)
+    if (rest.length < end) return
+    if (rest.compare(OK, 0, OK.length, 0, OK.length) !== 0)
+      return onError(new Error(rest.toString('utf8', 0, Math.min(end, 2_000))))
+    rest = Buffer.alloc(0)
+    onWhole()
   })
 }

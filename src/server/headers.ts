@@ -5,7 +5,6 @@
  * A limit of one subject carries it as partition key, `pk`. The length of a window is not part of an answer, so
  * there is no `w`.
  */
-import { parseMicros } from '../units.ts'
 import type { DecisionAnswer, Limit } from '../wire.ts'
 import { isPrintable, writeBytes, writeString } from './structured-fields.ts'
 
@@ -51,9 +50,9 @@ function seconds(ms: number): number {
   return Math.min(MOST, Math.max(0, Math.ceil(ms / 1000)))
 }
 
+/** The amounts are Sluice's own, and up to `MOST` exact as doubles. */
 function quota(amount: string, unit: string): number {
-  const micros = parseMicros(amount) ?? 0
-  return Math.min(MOST, unit === 'cu' ? micros : Math.floor(micros / 1_000_000))
+  return Math.min(MOST, unit === 'cu' ? Math.round(Number(amount) * 1_000_000) : Math.floor(Number(amount)))
 }
 
 /** Names of limits come from policies, so there are few: each is quoted once. */

@@ -30,6 +30,8 @@ export interface SqliteOptions {
   readonly wall?: () => Millis
   readonly monotonic?: () => number
   readonly limits?: Limits
+  /** How many batches that wait for each other one transaction takes; default all. */
+  readonly maxJoined?: number
   /** Parsed cells kept in memory, about 2 KB each. */
   readonly maxCachedCells?: number
   /** Lines that the log of refusals keeps. */
@@ -193,7 +195,7 @@ async function openAll(
   try {
     checkHeader(path)
     const check = await prepareFile(path, now, checkMs, onDamage)
-    writer = await startWriter({ path, maxRefusals, maxPages })
+    writer = await startWriter({ path, maxRefusals, maxPages }, options.maxJoined)
     const reading = openReading(path)
     const write = writer
     const sessions = createSessions({

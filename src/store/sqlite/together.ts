@@ -9,19 +9,21 @@ interface Waiting {
 }
 
 /**
- * Writes batches one after the other; those that come meanwhile are joined to one, since a transaction waits for the disk
- * as long for many as for one. Where what was joined is refused, each is tried alone. What comes after a batch that fails
+ * Writes batches one after the other; those that come meanwhile, `most` of them, are joined to one, since a transaction waits
+ * for the disk as long for many as for one. Where what was joined is refused, each is tried alone. What comes after a batch that fails
  * may build on it, and is passed over: in what was joined, and in all that waits until the failure is told.
  */
-export function together(write: (rows: Rows) => Promise<void>): (rows: Rows) => Promise<void> {
+export function together(
+  write: (rows: Rows) => Promise<void>,
+  most = Number.POSITIVE_INFINITY,
+): (rows: Rows) => Promise<void> {
   let waiting: Waiting[] = []
   let writing = false
 
   async function writeAll(): Promise<void> {
     writing = true
     while (waiting.length > 0) {
-      const batches = waiting
-      waiting = []
+      const batches = waiting.splice(0, most)
       await writeOnce(batches).catch((error: unknown) => afterFailure(batches, error))
     }
     writing = false

@@ -30,7 +30,7 @@ const ENDED: Failure = {
 const RESPAWN_MS = 500
 
 /** Starts the thread; where it dies, what it was asked has an unknown outcome, and the next to ask starts another. */
-export async function startWriter(options: WorkerOptions): Promise<Writer> {
+export async function startWriter(options: WorkerOptions, maxJoined?: number): Promise<Writer> {
   // The package carries JavaScript, the checkout TypeScript.
   const file = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url)
   const pending = new Map<number, Pending>()
@@ -72,7 +72,7 @@ export async function startWriter(options: WorkerOptions): Promise<Writer> {
   }
 
   /** A transaction waits for the disk as long for many batches as for one. */
-  const commit = together((rows) => ask({ what: 'commit', rows }))
+  const commit = together((rows) => ask({ what: 'commit', rows }), maxJoined)
 
   worker = spawn()
   await new Promise<void>((resolve, reject) => pending.set(0, { resolve, reject })).catch(() => {
