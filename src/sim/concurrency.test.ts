@@ -4,21 +4,29 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { testDatabase } from '../../test/postgres.ts'
 import type { Engine } from '../engine/contract.ts'
 import { createEngine } from '../engine.ts'
 import type { PlanDocument } from '../policy/schema.ts'
 import { memoryStore } from '../store/memory.ts'
+import { postgresStore } from '../store/postgres/store.ts'
 import { sqliteStore } from '../store/sqlite/store.ts'
 import type * as wire from '../wire.ts'
 import { randomFrom } from './random.ts'
+import { spread } from './spread.ts'
 
 const CREDITS = { credits: ['purchased'] } as const
+/** Each with as many nodes as it may have. */
 const STORES = {
-  memory: () => ({ store: memoryStore({ strict: true }), remove: () => {} }),
-  sqlite: () => {
+  memory: async () => ({ stores: [memoryStore({ strict: true })], remove: () => {} }),
+  sqlite: async () => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-'))
-    const store = sqliteStore({ path: join(folder, 'state.db') })
-    return { store, remove: () => rmSync(folder, { recursive: true }) }
+    const stores = [sqliteStore({ path: join(folder, 'state.db') })]
+    return { stores, remove: () => rmSync(folder, { recursive: true }) }
+  },
+  postgres: async () => {
+    const { url, drop } = await testDatabase()
+    return { stores: [1, 2, 3].map(() => postgresStore({ url })), remove: drop }
   },
 }
 const CALLERS = 1_000
@@ -50,14 +58,15 @@ const CASES: Readonly<Record<string, Case>> = {
 }
 
 async function engineWith(name: keyof typeof STORES, { plan, credits }: Case) {
-  const { store, remove } = STORES[name]()
+  const { stores, remove } = await STORES[name]()
   const policy = { features: { job: {} }, plans: { plan } }
-  const engine = await createEngine({ store, policy, sweeps: false })
+  const engines = await Promise.all(stores.map((store) => createEngine({ store, policy, sweeps: false })))
+  const engine = spread(engines)
   await engine.createAccount({ id: 'a', plan: 'plan' })
   if (credits !== undefined) await engine.grant('a', { id: 'g', kind: 'purchased', amount: credits })
   const close = async (): Promise<void> => {
     await engine.close()
-    remove()
+    await remove()
   }
   return { engine, close }
 }
@@ -78,7 +87,7 @@ function askAll(engine: Engine, users: number, callers: number, asks: { readonly
   return Promise.all(calls)
 }
 
-for (const name of ['memory', 'sqlite'] as const) {
+for (const name of ['memory', 'sqlite', 'postgres'] as const) {
   describe(`on ${name}`, () => {
     test('5 parallel reserves of 50 on a limit of 100 admit exactly 2', async () => {
       const plan = {

@@ -12,6 +12,7 @@ import { type SettableClock, settableClock } from './clock.ts'
 import { Disagreement, expectSame, type Told } from './disagreement.ts'
 import { checkJournal } from './journal.ts'
 import { type Books, openRequests } from './naive-books.ts'
+import { spread } from './spread.ts'
 import { ACCOUNT, type History, type Step } from './workload.ts'
 
 const SUBJECTS: readonly wire.Subject[] = [
@@ -27,20 +28,27 @@ interface Stage {
   readonly clock: SettableClock
 }
 
-async function setUp({
-  startAt,
-  policy,
-  account,
-}: History): Promise<Stage & { readonly made: wire.AccountView }> {
+/** Opens empty stores of one state, one for each node. */
+export type OpenStores = (now: () => number) => Promise<readonly Store[]>
+const inMemory: OpenStores = async (now) => [memoryStore({ now, strict: true })]
+
+async function setUp(
+  { startAt, policy, account }: History,
+  open: OpenStores,
+): Promise<Stage & { readonly made: wire.AccountView }> {
   const clock = settableClock(startAt)
-  const store = memoryStore({ now: clock.now, strict: true })
-  const engine = await createEngine({ store, policy, sweeps: false, horizonMs: HORIZON_MS })
-  return { clock, store, engine, made: await engine.createAccount({ id: ACCOUNT, ...account }) }
+  const stores = await open(clock.now)
+  const engines: Engine[] = []
+  for (const store of stores)
+    engines.push(await createEngine({ store, policy, sweeps: false, horizonMs: HORIZON_MS }))
+  const engine = spread(engines)
+  const made = await engine.createAccount({ id: ACCOUNT, ...account })
+  return { clock, store: stores[0] as Store, engine, made }
 }
 
 /** Throws `Disagreement`, with the step it happened at, where the engine and the books differ. */
-export async function runHistory(history: History): Promise<void> {
-  const stage = await setUp(history)
+export async function runHistory(history: History, open = inMemory): Promise<void> {
+  const stage = await setUp(history, open)
   const auditor = createAuditor(history.policy, history.startAt)
   let refused: { readonly place: number; readonly answer: wire.DecisionAnswer } | undefined
   let subject = SUBJECTS[0] as wire.Subject
@@ -278,7 +286,7 @@ function expectSameDecision(tried: Told<wire.DecisionAnswer>, done: wire.Decisio
 
 /** Lives through a history up to a step, without an auditor's questions. */
 async function copyOf(history: History, upTo: number): Promise<Stage> {
-  const stage = await setUp(history)
+  const stage = await setUp(history, inMemory)
   for (const step of history.steps.slice(0, upTo)) {
     if (step.op === 'wait') stage.clock.advance(step.ms)
     else if (step.op === 'until') stage.clock.set(Math.max(stage.clock.now(), step.at))

@@ -30,7 +30,9 @@ const types = {
     oid === INT8 ? Number : (pg.types.getTypeParser(oid, format as 'text') as (value: string) => unknown),
 }
 
-export const CONNECT_MS = 2_000
+const CONNECT_MS = 2_000
+/** Longer than the server lets a statement take: who waits for this long is talking to nobody. */
+const ANSWER_MS = 5_500
 /**
  * A statement may take 5 s and wait 2 s for a lock: what waits longer is told, and retried. A session that stops in the
  * middle of a transaction is ended by the server, so that a node that hangs leaves nothing stuck.
@@ -45,11 +47,13 @@ const SETTINGS = `
   set default_transaction_isolation = 'read committed';
 `
 
-export async function connect(url: string, name: string): Promise<Connection> {
+/** `answerMs` 0 waits for ever, for a migration. Rejects with `unavailable`. */
+export async function connect(url: string, name: string, answerMs = ANSWER_MS): Promise<Connection> {
   const client = new pg.Client({
     connectionString: url,
     application_name: name,
     connectionTimeoutMillis: CONNECT_MS,
+    query_timeout: answerMs,
     keepAlive: true,
     pipeline: true,
     types,

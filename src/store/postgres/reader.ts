@@ -96,12 +96,16 @@ export const now = async (db: Connection): Promise<Millis> => (await db.run(NOW)
  * of those it is raised to what the cell says, here and by nobody else.
  */
 export async function due(db: Connection, at: Millis, limit: number) {
-  const found = await db.run(DUE, [at, limit])
-  const late = found.filter(([, , dueAt]) => dueAt === null || (dueAt as Millis) > at)
-  if (late.length > 0) await db.run(RAISE, [late.map(([name]) => name as string), at])
-  return found
-    .filter((row) => !late.includes(row))
-    .map(([account, dueAt]) => ({ account: account as string, dueAt: dueAt as Millis }))
+  for (;;) {
+    const found = await db.run(DUE, [at, limit])
+    const early = found.filter(([, , dueAt]) => dueAt === null || (dueAt as Millis) > at)
+    if (early.length > 0) await db.run(RAISE, [early.map(([name]) => name as string), at])
+    // Where all of a page was early, those that are due stand behind it.
+    if (early.length === found.length && found.length === limit) continue
+    return found
+      .filter((row) => !early.includes(row))
+      .map(([account, dueAt]) => ({ account: account as string, dueAt: dueAt as Millis }))
+  }
 }
 
 export async function accounts(db: Connection, { after = '', limit }: Page): Promise<AccountCell[]> {

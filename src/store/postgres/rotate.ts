@@ -32,19 +32,25 @@ export async function rotate(db: Connection, instant: Millis, now: Millis): Prom
 /** Months that entries are recorded in have partitions of their own, made ahead; what finds none goes to `journal_other`. */
 const MONTHS_AHEAD = 2
 
+const HAS_TABLE = statement('has_table', 'select to_regclass($1)::text')
+
 export async function openMonths(db: Connection, now: Millis): Promise<void> {
   const today = new Date(now)
   for (let ahead = 0; ahead <= MONTHS_AHEAD; ahead++) {
     const from = new Date(Date.UTC(today.getUTCFullYear(), today.getUTCMonth() + ahead))
     const to = Date.UTC(today.getUTCFullYear(), today.getUTCMonth() + ahead + 1)
     const name = `journal_${from.toISOString().slice(0, 7).replace('-', '_')}`
-    const made = await db.run(statement('has_table', 'select to_regclass($1)::text'), [name])
-    if (made[0]?.[0] !== null) continue
+    if ((await db.run(HAS_TABLE, [name]))[0]?.[0] !== null) continue
+    const within = `recorded_at >= ${from.getTime()} and recorded_at < ${to}`
     await inTransaction(db, async () => {
       await db.exec(`select pg_advisory_xact_lock(${ROTATION_LOCK})`)
-      await db.exec(
-        `create table if not exists ${name} partition of journal for values from (${from.getTime()}) to (${to})`,
-      )
+      if ((await db.run(HAS_TABLE, [name]))[0]?.[0] !== null) return
+      // A clock that jumped, or nodes that nobody tidied for months: what went to the rest moves to its month.
+      await db.exec(`
+        create table ${name} (like journal including all);
+        with moved as (delete from journal_other where ${within} returning *) insert into ${name} select * from moved;
+        alter table journal attach partition ${name} for values from (${from.getTime()}) to (${to});
+      `)
     })
   }
 }

@@ -34,7 +34,7 @@ interface Known {
 const place = (account: string, requestId: string): string => `${account}\n${requestId}`
 
 /** A number for `pg_advisory_xact_lock`, the same on every node. */
-function lockOf(account: string): bigint {
+export function lockOf(account: string): bigint {
   return createHash('sha256').update(`sluice account ${account}`).digest().readBigInt64BE()
 }
 
