@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { promisify } from 'node:util'
-import { FIGURES, median, NAIVE_FLOOR } from './figures.ts'
+import { FIGURES, median } from './figures.ts'
+import { SECTIONS } from './sections.ts'
 
 const main = new URL('./main.ts', import.meta.url).pathname
 const README = readFileSync(new URL('./README.md', import.meta.url), 'utf8')
@@ -25,7 +26,7 @@ describe('the bench', { timeout: 120_000 }, () => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-'))
     t.after(() => rmSync(folder, { recursive: true }))
     const tiny = ['--seconds', '0.05', '--turns', '1', '--accounts', '200', '--dir', folder]
-    const { out, code } = await bench('--json', ...tiny)
+    const { out, code } = await bench(...Object.keys(SECTIONS), '--json', ...tiny)
     assert.equal(code, 0, out)
     const figures = JSON.parse(out) as Record<string, number>
     assert.deepEqual(
@@ -49,7 +50,7 @@ describe('the bench', { timeout: 120_000 }, () => {
   it('says in one line what it does not know', async () => {
     assert.deepEqual(await bench('speed'), {
       code: 1,
-      out: 'there is no section speed: kernel, embedded, hot, http, rlf, accounts\n',
+      out: 'there is no section speed: kernel, embedded, hot, http, rlf, accounts, postgres\n',
     })
     assert.deepEqual(await bench('--turns', '1.5'), {
       code: 1,
@@ -57,19 +58,24 @@ describe('the bench', { timeout: 120_000 }, () => {
     })
   })
 
+  it('says in one line what is missing where no server answers', async () => {
+    const { out, code } = await bench('postgres', '--postgres', 'postgres://127.0.0.1:1')
+    assert.equal(code, 1)
+    assert.match(out, /^no PostgreSQL can be used on 127\.0\.0\.1:1 \(.+\): start one, or name another .+\n$/)
+  })
+
   it('has a README that tells every key and its floor', () => {
     for (const { key, ...figure } of FIGURES) {
       const line = README.split('\n').find((one) => one.startsWith(`| \`${key}\``))
       assert.ok(line !== undefined, `${key} is not in the README`)
-      const floor = 'floor' in figure ? figure.floor : undefined
-      if (floor === undefined) continue
-      const told = 'least' in floor ? floor.least : 'most' in floor ? floor.most : floor.ratio
-      assert.ok(
-        line.includes(told.toLocaleString('en-US')),
-        `the floor of ${key}, ${told}, is not in its line`,
-      )
+      for (const floor of 'floors' in figure ? figure.floors : []) {
+        const told = 'least' in floor ? floor.least : 'most' in floor ? floor.most : floor.ratio
+        assert.ok(
+          line.includes(told.toLocaleString('en-US')),
+          `the floor of ${key}, ${told}, is not in its line`,
+        )
+      }
     }
-    assert.ok(README.includes(String(NAIVE_FLOOR.ratio)))
   })
 
   it('takes medians', () => {

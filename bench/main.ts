@@ -3,23 +3,30 @@ import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } fr
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { FIGURES, type Figures, type Floor, median, NAIVE_FLOOR } from './figures.ts'
-import { type Conditions, type Outcome, SECTIONS } from './sections.ts'
+import type { Conditions, Outcome } from './contest.ts'
+import { SERVER, versionOf } from './database.ts'
+import { FIGURES, type Figures, type Floor, median } from './figures.ts'
+import { SECTIONS } from './sections.ts'
 
 const USAGE = `Usage: npm run bench -- [section …] [options]
 
-Sections: ${Object.keys(SECTIONS).join(', ')}. All of them where none is named.
+Sections: ${Object.keys(SECTIONS).join(', ')}. All of them where none is named,
+postgres only where a server answers.
 
   --json            one JSON object with the figures, and nothing else
   --seconds N       how long each turn lasts (default 3)
   --turns N         how many turns count (default 3; one more goes before)
   --dir FOLDER      where the files are made (default: the system's folder for temporary files)
   --accounts N      accounts in the large file of section accounts (default 1000000)
+  --postgres URL    a server for section postgres, where databases may be made (default: SLUICE_TEST_POSTGRES, or
+                    ${SERVER})
   --profile FOLDER  writes a CPU profile of every contestant`
 
 interface Asked extends Conditions {
   readonly json: boolean
   readonly sections: readonly string[]
+  /** Whether the sections were asked for by name. */
+  readonly named: boolean
 }
 
 function ask(): Asked | undefined {
@@ -32,6 +39,7 @@ function ask(): Asked | undefined {
       turns: { type: 'string', default: '3' },
       accounts: { type: 'string', default: '1000000' },
       dir: { type: 'string', default: tmpdir() },
+      postgres: { type: 'string', default: process.env.SLUICE_TEST_POSTGRES || SERVER },
       profile: { type: 'string' },
     },
   })
@@ -49,9 +57,11 @@ function ask(): Asked | undefined {
   return {
     json: values.json,
     sections: positionals.length === 0 ? Object.keys(SECTIONS) : positionals,
+    named: positionals.length > 0,
     seconds: number('seconds'),
     turns: number('turns'),
     folder: values.dir,
+    postgres: values.postgres,
     manyAccounts: number('accounts'),
     ...(values.profile === undefined ? {} : { profileTo: values.profile }),
   }
@@ -60,9 +70,15 @@ function ask(): Asked | undefined {
 async function main(asked: Asked): Promise<void> {
   const startedAt = performance.now()
   const say = (line: string): void => void process.stdout.write(`${line}\n`)
+  const server = asked.sections.includes('postgres') ? await versionOf(asked.postgres) : undefined
+  const missing = server !== undefined && 'problem' in server
+  if (missing && asked.named) throw new Error(server.problem)
   if (!asked.json) for (const line of conditions(asked)) say(line)
+  if (missing) process.stderr.write(`section postgres is left out: ${server.problem}\n`)
+  else if (server !== undefined && !asked.json) say(server.version)
   let figures: Figures = {}
   for (const name of asked.sections) {
+    if (name === 'postgres' && missing) continue
     const outcome = await SECTIONS[name]?.(asked)
     if (outcome === undefined) continue
     figures = { ...figures, ...outcome.figures }
@@ -81,7 +97,7 @@ function conditions({ seconds, turns, folder }: Asked): string[] {
     `${new Date().toISOString()}  ${cores.length} cores (${cores[0]?.model.trim()})  Node ${process.versions.node}, SQLite ${process.versions.sqlite}`,
     `a sync of 4 KB in ${folder} takes ${syncMs(folder).toFixed(2)} ms (median of 200)`,
     `${turns} turns of ${seconds} s each after one to warm up; medians, ratios within a turn`,
-    `Load generator, server and writing thread share the cores.`,
+    `Load generator, server, database and writing thread share the cores.`,
   ]
 }
 
@@ -114,16 +130,17 @@ const round = (value: number, unit: string): number =>
   unit === '/s' || unit === 'bytes' ? Math.round(value) : Math.round(value * 100) / 100
 
 function table({ figures, ratios }: Outcome): string[] {
-  const lines = FIGURES.filter(({ key }) => figures[key] !== undefined).map((figure) => {
+  return FIGURES.filter(({ key }) => figures[key] !== undefined).flatMap((figure) => {
     const { key, unit } = figure
     const value = figures[key] as number
     const shown = round(value, unit).toLocaleString('en-US')
-    const floor = 'floor' in figure ? judged(key, value, figure.floor, ratios) : ''
-    return `${key.padEnd(29)}${shown.padStart(10)} ${unit.padEnd(7)}${floor}`.trimEnd()
+    const [first = '', ...others] =
+      'floors' in figure ? figure.floors.map((floor) => judged(key, value, floor, ratios)) : []
+    return [
+      `${key.padEnd(29)}${shown.padStart(10)} ${unit.padEnd(7)}${first}`.trimEnd(),
+      ...others.map((other) => `${''.padEnd(47)}${other}`),
+    ]
   })
-  const { key, ...naive } = NAIVE_FLOOR
-  const value = figures[key]
-  return value === undefined ? lines : [...lines, `${''.padEnd(47)}${judged(key, value, naive, ratios)}`]
 }
 
 function judged(key: string, value: number, floor: Floor, ratios: Readonly<Record<string, number>>): string {

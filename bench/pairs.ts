@@ -19,7 +19,9 @@ export async function measurePairs(seconds: number, pair: () => Promise<void>): 
   const microsHere = (here.user + here.system) / pairs
   return {
     perSecond,
+    pairs,
     bytesPerPair: (bytesWritten() - written) / pairs,
+    micros,
     microsHere,
     microsElsewhere: micros - microsHere,
     rssMb: process.memoryUsage.rss() / 1e6,

@@ -1,34 +1,9 @@
-/**
- * What is compared with what. In each section the contestants take turns (A B A B …), because a shared machine drifts by a
- * quarter within minutes: ratios are taken within a turn, and of the turns the median.
- */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+/** What is compared with what. */
 import { createServer } from 'node:net'
-import { join } from 'node:path'
-import { type Contestant, enter, type Marks, type Settings } from './contestant.ts'
-import { type Figures, type Key, median } from './figures.ts'
-import { ACCOUNTS } from './workload.ts'
-
-export interface Conditions {
-  /** How long one turn of one contestant lasts. */
-  readonly seconds: number
-  /** Turns that count; one more goes before, so that code is compiled and caches are warm. */
-  readonly turns: number
-  /** Where files are made; they are gone afterwards. */
-  readonly folder: string
-  /** How many accounts the large file has: a million, but for tests. The others have no more. */
-  readonly manyAccounts: number
-  /** A folder for CPU profiles. */
-  readonly profileTo?: string
-}
-
-export interface Outcome {
-  readonly figures: Figures
-  /** Medians of ratios within a turn, as `key/key`. */
-  readonly ratios: Readonly<Record<string, number>>
-  /** What else was seen, for the reader. */
-  readonly notes: readonly string[]
-}
+import { type Conditions, contest, marks, type Outcome, perSecond, ratio, usual } from './contest.ts'
+import type { Marks } from './contestant.ts'
+import { type Figures, median } from './figures.ts'
+import { postgres } from './postgres.ts'
 
 export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promise<Outcome>>> = {
   kernel: (conditions) =>
@@ -39,15 +14,8 @@ export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promi
   rlf: (conditions) =>
     alone(conditions, 'rlf', (turns) => ({ rlf_memory_per_s: median(marks(turns, 'perSecond')) })),
   accounts,
+  postgres,
 }
-
-const usual = ({ manyAccounts }: Conditions): number => Math.min(ACCOUNTS, manyAccounts)
-
-const marks = (turns: readonly Marks[], name: string): number[] =>
-  turns.map((turn) => turn[name] ?? Number.NaN)
-const ratio = (above: readonly Marks[], below: readonly Marks[]): number =>
-  median(above.map((turn, place) => (turn.perSecond ?? Number.NaN) / (below[place]?.perSecond ?? Number.NaN)))
-const perSecond = (turns: readonly Marks[]): number => median(marks(turns, 'perSecond'))
 
 async function alone(
   conditions: Conditions,
@@ -164,51 +132,6 @@ async function accounts(conditions: Conditions): Promise<Outcome> {
   }
 }
 
-/** Where contestants enter; everything is closed and removed in the end, in the reverse order. */
-interface Stage {
-  enter(name: string, settings?: Settings): Promise<Contestant>
-  /** Runs one that only prepares something, to its end. */
-  through(name: string, settings: Settings): Promise<void>
-  folder(name: string): string
-}
-
-async function contest<Name extends string>(
-  { seconds, turns, folder, profileTo }: Conditions,
-  prepare: (stage: Stage) => Promise<Record<Name, Contestant>>,
-): Promise<Record<Name, Marks[]>> {
-  const entered: Contestant[] = []
-  const own = mkdtempSync(join(folder, 'sluice-bench-'))
-  try {
-    const contestants = await prepare({
-      async enter(name, settings) {
-        const contestant = await enter(name, settings, profileTo)
-        entered.push(contestant)
-        return contestant
-      },
-      async through(name, settings) {
-        await (await enter(name, settings)).close()
-      },
-      folder(name) {
-        const path = join(own, name)
-        mkdirSync(path)
-        return path
-      },
-    })
-    const names = Object.keys(contestants) as Name[]
-    const all = Object.fromEntries(names.map((name) => [name, [] as Marks[]])) as Record<Name, Marks[]>
-    for (let turn = -1; turn < turns; turn++) {
-      for (const name of names) {
-        const seen = await contestants[name].run(seconds)
-        if (turn >= 0) all[name].push(seen)
-      }
-    }
-    return all
-  } finally {
-    for (const contestant of entered.reverse()) await contestant.close()
-    rmSync(own, { recursive: true, force: true })
-  }
-}
-
 /** A port of this machine that was free a moment ago. */
 async function freePort(): Promise<number> {
   const server = createServer()
@@ -217,5 +140,3 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve))
   return port
 }
-
-export type { Key }
