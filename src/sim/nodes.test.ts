@@ -184,6 +184,46 @@ describe('three nodes on one PostgreSQL', () => {
     await closeAll(engines)
   })
 
+  test('what a finance person asks the tables adds up to what the accounts say', async () => {
+    const [engine] = (await nodes(1)) as [Engine]
+    await engine.createAccount({ id: 'a', plan: 'plan' })
+    await engine.grant('a', { id: 'g', kind: 'purchased', amount: '50' })
+    for (const [n, cost] of ['70', '40.5', '0.000001'].entries()) {
+      const of = { request_id: `r${n}`, account: 'a' }
+      await engine.reserve({ ...of, feature: 'job', cost, subject: { user: 'u' } })
+      await engine.settle({ ...of, cost })
+    }
+    await engine.refund('a', 'r1', { refund_id: 'f', amount: '10', reason: 'slow' })
+    const ask = async (sql: string) =>
+      ((await client.query(`set search_path to sluice; ${sql}`)) as never as { rows: object[] }[])[1]?.rows
+    assert.deepEqual(await ask("select sum(cost)::text as cost from charge where account = 'a'"), [
+      { cost: '100.500001' },
+    ])
+    assert.deepEqual(
+      await ask(
+        `select debited, sum(amount)::float8 as amount from balance where reason = 'charge' group by debited`,
+      ),
+      [{ debited: 'grant:g', amount: 10.500001 }],
+    )
+    assert.deepEqual(
+      await ask(
+        `select outcome, count(*)::int as n, min(subject ->> 'user') as who from decision group by outcome`,
+      ),
+      [{ outcome: 'allow', n: 3, who: 'u' }],
+    )
+    assert.deepEqual(await ask(`select distinct feature, op from usage`), [{ feature: 'job', op: 'settle' }])
+    assert.deepEqual(await ask(`select what from change where account = 'a' order by seq limit 2`), [
+      { what: 'account_created' },
+      { what: 'grant' },
+    ])
+    const [row] = (await ask(
+      'select (extract(epoch from at) * 1000)::int8::text as at from usage order by seq limit 1',
+    )) as [{ at: string }]
+    const { items } = await engine.entries('a', { kinds: ['usage'], limit: 1 })
+    assert.equal(Number(row.at), items[0]?.at)
+    await engine.close()
+  })
+
   async function waitersAre(count: number): Promise<void> {
     for (;;) {
       const { rows } = await client.query(

@@ -79,3 +79,42 @@ create table refusal (
   primary key (account, id)
 );
 create index refusal_id on refusal (id);
+
+-- The journal as people query it, one view for each kind of entry. Amounts are CU, quantities micro-units. `recorded_ms` is
+-- what months are cut by: a bound on it keeps a query out of the other months.
+create function cu(micros text) returns numeric language sql immutable parallel safe
+  return round(micros::numeric / 1000000, 6);
+
+create view usage as
+  select account, seq, to_timestamp(at / 1000.0) as at, to_timestamp(recorded_at / 1000.0) as recorded_at,
+    recorded_at as recorded_ms, request, e ->> 'actor' as actor, e ->> 'op' as op, e ->> 'feature' as feature,
+    e ->> 'endpoint' as endpoint, e -> 'quantities' as quantities, (e ->> 'duration_ms')::bigint as duration_ms,
+    private::json -> 'subject' as subject, private::json -> 'attributes' as attributes, hash
+  from journal, lateral (select body::json as e) entry where kind = 0;
+
+create view charge as
+  select account, seq, to_timestamp(at / 1000.0) as at, to_timestamp(recorded_at / 1000.0) as recorded_at,
+    recorded_at as recorded_ms, request, e ->> 'actor' as actor, (e ->> 'usage')::bigint as usage_seq,
+    (e ->> 'policy')::integer as policy, (e ->> 'line')::integer as line, cu(e ->> 'cost') as cost,
+    cu(e ->> 'returned') as returned, e -> 'cover' as cover, (e ->> 'corrects')::bigint as corrects,
+    e ->> 'refund' as refund, e ->> 'reason' as reason, hash
+  from journal, lateral (select body::json as e) entry where kind = 1;
+
+create view balance as
+  select account, seq, to_timestamp(at / 1000.0) as at, to_timestamp(recorded_at / 1000.0) as recorded_at,
+    recorded_at as recorded_ms, request, e ->> 'actor' as actor, e ->> 'from' as debited, e ->> 'to' as credited,
+    cu(e ->> 'amount') as amount, e ->> 'reason' as reason, (e ->> 'charge')::bigint as charge_seq, hash
+  from journal, lateral (select body::json as e) entry where kind = 2;
+
+create view decision as
+  select account, seq, to_timestamp(at / 1000.0) as at, to_timestamp(recorded_at / 1000.0) as recorded_at,
+    recorded_at as recorded_ms, request, e ->> 'actor' as actor, e ->> 'op' as op, e ->> 'feature' as feature,
+    e ->> 'plan' as plan, (e ->> 'policy')::integer as policy, e ->> 'outcome' as outcome, e ->> 'reason' as reason,
+    cu(e ->> 'cost') as cost, cu(e ->> 'granted') as granted, e -> 'from' as sources, e -> 'limits' as limits,
+    private::json -> 'subject' as subject, private::json -> 'attributes' as attributes, hash
+  from journal, lateral (select body::json as e) entry where kind = 3;
+
+create view change as
+  select account, seq, to_timestamp(at / 1000.0) as at, to_timestamp(recorded_at / 1000.0) as recorded_at,
+    recorded_at as recorded_ms, request, e ->> 'actor' as actor, e ->> 'what' as what, e -> 'detail' as detail, hash
+  from journal, lateral (select body::json as e) entry where kind = 4;
