@@ -1,5 +1,6 @@
 /** Three nodes on one PostgreSQL are one truth: histories spread over them, and what only several nodes can break. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -222,6 +223,26 @@ describe('three nodes on one PostgreSQL', () => {
     const { items } = await engine.entries('a', { kinds: ['usage'], limit: 1 })
     assert.equal(Number(row.at), items[0]?.at)
     await engine.close()
+  })
+
+  test('the views have the columns that their page tells', async () => {
+    await closeAll(await nodes(1))
+    const page = readFileSync(new URL('../../docs/reference/tables.md', import.meta.url), 'utf8')
+    const { rows } = await client.query(`
+      select table_name as view, array_agg(column_name::text order by ordinal_position) as columns
+      from information_schema.columns
+      where table_schema = 'sluice' and table_name in (select viewname from pg_views) group by table_name`)
+    const common = ['account', 'seq', 'at', 'recorded_at', 'recorded_ms', 'actor', 'hash']
+    assert.equal(rows.length, 5)
+    for (const { view, columns } of rows) {
+      const line = page.split('\n').find((one) => one.startsWith(`| \`${view}\` |`))
+      const told = [...(line ?? '').matchAll(/`(\w+)`/g)].map(([, name]) => name).slice(1)
+      assert.deepEqual(
+        told,
+        columns.filter((name: string) => !common.includes(name)),
+        view,
+      )
+    }
   })
 
   async function waitersAre(count: number): Promise<void> {
