@@ -58,22 +58,36 @@ export async function checkServer(connection: Connection): Promise<void> {
     })
 }
 
-/** Brings the schema up to date, one node at a time. Throws where it is newer than this node. Answers its version. */
-export async function migrate(connection: Connection, now: () => Promise<Millis>): Promise<number> {
+/** As on every connection. */
+const BOUNDED = "set lock_timeout = '2s'; set statement_timeout = '5s'"
+/** `create schema if not exists` asks for the right to create one also where it is there: its owner may have no other. */
+const CREATE_SCHEMA = `
+  do $$ begin
+    if not exists (select from pg_namespace where nspname = 'sluice') then create schema sluice; end if;
+  end $$
+`
+
+/**
+ * Brings the schema up to date, one node at a time, and then does what else a start makes. Throws where the schema is newer than
+ * this node. Answers its version.
+ */
+export async function migrate(
+  connection: Connection,
+  now: () => Promise<Millis>,
+  more: () => Promise<void> = async () => {},
+): Promise<number> {
   const all = migrations()
   const newest = all.at(-1)?.version ?? 0
   await connection.exec(
     `set lock_timeout = 0; set statement_timeout = 0; select pg_advisory_lock(${MIGRATION_LOCK})`,
   )
   try {
-    await connection.exec('create schema if not exists sluice')
+    await connection.exec(CREATE_SCHEMA)
     await connection.exec('create table if not exists sluice.schema_version (version integer primary key)')
-    const [[version] = [0]] = await connection.run(
-      statement('version', 'select coalesce(max(version), 0) from sluice.schema_version'),
-    )
-    if (Number(version) > newest) throw newer(Number(version), newest)
+    const version = await versionOf(connection)
+    if (version > newest) throw newer(version, newest)
     for (const step of all) {
-      if (step.version <= Number(version)) continue
+      if (step.version <= version) continue
       await inTransaction(connection, async () => {
         await connection.exec(step.sql)
         await connection.exec(`insert into sluice.schema_version values (${step.version})`)
@@ -81,12 +95,40 @@ export async function migrate(connection: Connection, now: () => Promise<Millis>
     }
     await settleBase(connection)
     await openGeneration(connection, await now())
+    // Behind somebody who reads for long, such as a backup, a wait for a table would hold up the nodes that run.
+    await connection.exec(BOUNDED)
+    await more()
     return newest
   } finally {
-    await connection.exec(
-      `select pg_advisory_unlock(${MIGRATION_LOCK}); set lock_timeout = '2s'; set statement_timeout = '5s'`,
-    )
+    await connection.exec(`select pg_advisory_unlock(${MIGRATION_LOCK}); ${BOUNDED}`)
   }
+}
+
+/** For whoever only works on what is there: throws where the schema is missing or of another version, and changes nothing. */
+export async function requireSchema(connection: Connection): Promise<number> {
+  const newest = migrations().at(-1)?.version ?? 0
+  const [[table] = [null]] = await connection.run(
+    statement('has_schema', "select to_regclass('sluice.schema_version')::text"),
+  )
+  if (table === null) throw outdated('the database has no schema of Sluice')
+  const version = await versionOf(connection)
+  if (version > newest) throw newer(version, newest)
+  if (version < newest)
+    throw outdated(`the database has schema ${version}, this version of Sluice needs ${newest}`)
+  return version
+}
+
+const outdated = (says: string): SluiceError =>
+  new SluiceError('unavailable', says, {
+    remedy:
+      'Check the name of the database; then run sluice migrate --store postgres://…, or start the server.',
+  })
+
+async function versionOf(connection: Connection): Promise<number> {
+  const [[version] = [0]] = await connection.run(
+    statement('version', 'select coalesce(max(version), 0) from sluice.schema_version'),
+  )
+  return Number(version)
 }
 
 const newer = (version: number, newest: number): SluiceError =>

@@ -15,12 +15,14 @@ import { unavailable } from './failure.ts'
 import { createPool, type Pool } from './pool.ts'
 import * as reader from './reader.ts'
 import { openMonths, rotate } from './rotate.ts'
-import { checkServer, migrate } from './schema.ts'
+import { checkServer, migrate, requireSchema } from './schema.ts'
 import { beginSession } from './session.ts'
 
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database`, with any parameter that libpq knows. */
   readonly url: string
+  /** Whether `open` makes the schema and brings it up to date (the default), or refuses where it is not. */
+  readonly schema?: 'migrate' | 'require'
   /** In place of the database's clock; for tests. */
   readonly now?: () => Millis
   /** What the store's clock is held against: the node's clocks, or the store's own where `now` is given. */
@@ -43,6 +45,7 @@ export function postgresStore(options: PostgresOptions): Store {
   const writers = createPool(url, 'sluice', LANES)
   const readers = createPool(url, 'sluice reader', READERS)
   let host: StoreHost | undefined
+  let schema: number | undefined
   let closed = false
   let failure: SluiceError | undefined
   let probe: NodeJS.Timeout | undefined
@@ -134,6 +137,7 @@ export function postgresStore(options: PostgresOptions): Store {
       queued: coalescer.queued,
       detail: {
         database: nameOf(url),
+        ...(schema === undefined ? {} : { schema }),
         operations_per_s: Math.round(coalescer.rate),
         ...(failure === undefined ? {} : { failure: failure.message }),
       },
@@ -145,7 +149,7 @@ export function postgresStore(options: PostgresOptions): Store {
     cannot: {},
     async open(given) {
       try {
-        await prepare(writers, options.now)
+        schema = await prepare(writers, options)
       } catch (error) {
         throw unavailable(error)
       }
@@ -189,13 +193,13 @@ export function postgresStore(options: PostgresOptions): Store {
   }
 }
 
-/** Looks at the server, and brings schema and partitions up to date. */
-async function prepare(pool: Pool, clock: (() => Millis) | undefined): Promise<void> {
-  await pool.use(async (db) => {
+/** Looks at the server, and at the schema or brings it and the partitions up to date. Answers the schema's version. */
+async function prepare(pool: Pool, { schema, now: clock }: PostgresOptions): Promise<number> {
+  return pool.use(async (db) => {
     await checkServer(db)
+    if (schema === 'require') return requireSchema(db)
     const now = async () => clock?.() ?? reader.now(db)
-    await migrate(db, now)
-    await openMonths(db, await now())
+    return migrate(db, now, async () => openMonths(db, await now()))
   })
 }
 
