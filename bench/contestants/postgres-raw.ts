@@ -3,15 +3,15 @@
  * tables and indexes, in shared commits. And nothing else: no rules, no hashes, no checks, no reads, no locks of its own.
  */
 import { randomUUID } from 'node:crypto'
+import { createEngine } from '../../src/engine.ts'
 import { subjectKey } from '../../src/kernel/cells.ts'
 import { type Connection, connect } from '../../src/store/postgres/connection.ts'
-import { openMonths } from '../../src/store/postgres/rotate.ts'
 import * as rows from '../../src/store/postgres/rows.ts'
-import { migrate } from '../../src/store/postgres/schema.ts'
+import { postgresStore } from '../../src/store/postgres/store.ts'
 import { perform } from '../contestant.ts'
 import { measurePairs } from '../pairs.ts'
 import { type Pair, samplePairs } from '../sample.ts'
-import { accountName, CALLERS, type Crowd, crowdOf, reserveRequest } from '../workload.ts'
+import { accountName, CALLERS, type Crowd, crowdOf, POLICY, reserveRequest } from '../workload.ts'
 import { type Op, statementsOf } from './postgres-raw-rows.ts'
 
 const SAMPLES = 64
@@ -27,6 +27,7 @@ interface Waiting extends Op {
 await perform(async ({ url, place, accounts }) => {
   const crowd = crowdOf(Number(accounts))
   const pairs = await samplePairs(crowd.accounts, SAMPLES)
+  if (place === 0) await makeTables(String(url))
   const lanes = await Promise.all(Array.from({ length: LANES }, () => connect(String(url), 'raw')))
   if (place === 0) await fill(lanes[0] as Connection, crowd, pairs[0] as Pair)
   const commit = startCommits(lanes, Number(place))
@@ -49,11 +50,14 @@ await perform(async ({ url, place, accounts }) => {
   }
 })
 
+/** The store makes its own. */
+async function makeTables(url: string): Promise<void> {
+  const engine = await createEngine({ store: postgresStore({ url }), policy: POLICY, sweeps: false })
+  await engine.close()
+}
+
 /** Accounts and users as Sluice would have them. */
 async function fill(db: Connection, { accounts, users }: Crowd, { settle }: Pair): Promise<void> {
-  const now = async () => Date.now()
-  await migrate(db, now)
-  await openMonths(db, await now())
   for (let from = 0; from < accounts; from += AT_ONCE) {
     const names = Array.from({ length: Math.min(AT_ONCE, accounts - from) }, (_, at) =>
       accountName(from + at),
