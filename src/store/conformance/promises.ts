@@ -121,7 +121,10 @@ export function whole({ place }: Bench): void {
     const nowhere: Step<number> = () => {
       return {
         result: 0,
-        writes: [{ key: 'account', cell: account('nan', 1, Number.NaN) }],
+        writes: [
+          { key: 'subject:user=u', cell: account('u') },
+          { key: 'account', cell: account('nan', 1, Number.NaN) },
+        ],
         entries: [entry(1)],
       }
     }
@@ -139,6 +142,7 @@ export function whole({ place }: Bench): void {
     for (const i of [0, 1, 2, 3, 4]) assert.equal(await readN(store, `g${i}`), 20)
     assert.equal(await readN(store, 'odd'), undefined)
     assert.equal(await readN(store, 'nan'), undefined)
+    assert.deepEqual(await store.cells('nan', '', { limit: 9 }), [])
     assert.deepEqual(
       (await store.entries('bad', { limit: 10 })).map(({ seq }) => seq),
       [1, 2],

@@ -1,4 +1,5 @@
 import pg, { type QueryArrayResult } from 'pg'
+import { arrayOf, type Element } from './arrays.ts'
 import { unavailable } from './failure.ts'
 
 /** Values of a statement, and of a row. int8 comes as a number: all of ours are safe integers. */
@@ -9,8 +10,15 @@ export type Row = readonly (string | number | null)[]
 export interface Statement {
   readonly name: string
   readonly text: string
+  /** Of each parameter that is an array, the type of its elements. */
+  readonly arrays: readonly (Element | undefined)[]
 }
-export const statement = (name: string, text: string): Statement => ({ name: `sluice_${name}`, text })
+export function statement(name: string, text: string): Statement {
+  const arrays: (Element | undefined)[] = []
+  for (const [, number, element] of text.matchAll(/\$(\d+)::(text|bigint|integer|smallint)\[\]/g))
+    arrays[Number(number) - 1] = element as Element
+  return { name: `sluice_${name}`, text, arrays }
+}
 
 /**
  * One connection. Statements are sent at once, without waiting for the ones before them (`pipeline`): what is asked for
@@ -74,11 +82,16 @@ export async function connect(url: string, name: string, answerMs = ANSWER_MS): 
     throw unavailable(error)
   }
   return {
-    async run({ name, text }, values = []) {
+    async run({ name, text, arrays }, values = []) {
       const result: QueryArrayResult = await client.query({
         name,
         text,
-        values: values as unknown[],
+        values: values.map((value, place) => {
+          const element = arrays[place]
+          return element === undefined
+            ? value
+            : arrayOf(element, value as readonly (string | number | null)[])
+        }),
         rowMode: 'array',
       })
       return result.rows as Row[]

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { AccountCell, Cell, Key, RequestCell } from '../../kernel/cells.ts'
 import type { StoredEntry } from '../../ledger/entries.ts'
 import type { Millis } from '../../units.ts'
@@ -13,11 +13,13 @@ import {
 } from '../coalesce.ts'
 import type { Connection, Row, Statement, Value } from './connection.ts'
 import { commitError } from './failure.ts'
+import type { Parsed } from './parsed.ts'
 import * as rows from './rows.ts'
 
 export interface SessionOptions {
   /** In place of the database's clock; for tests. */
   readonly clock: (() => Millis) | undefined
+  readonly parsed: Parsed
   /** Gives the connection back; it is not used again where it is broken. */
   readonly release: () => void
 }
@@ -29,13 +31,14 @@ interface Known {
   readonly cells: Map<string, Map<Key, Found>>
   /** In which generation a closed request stands. */
   readonly generations: Map<string, number>
+  readonly parsed: Parsed
 }
 
 const place = (account: string, requestId: string): string => `${account}\n${requestId}`
 
 /** A number for `pg_advisory_xact_lock`, the same on every node. */
 export function lockOf(account: string): bigint {
-  return createHash('sha256').update(`sluice account ${account}`).digest().readBigInt64BE()
+  return BigInt.asIntN(64, BigInt(`0x${hash('sha256', `sluice account ${account}`).slice(0, 16)}`))
 }
 
 /**
@@ -49,7 +52,7 @@ export async function beginSession(
   batch: readonly Wanted[],
   options: SessionOptions,
 ): Promise<Session> {
-  const known: Known = { cells: new Map(), generations: new Map() }
+  const known: Known = { cells: new Map(), generations: new Map(), parsed: options.parsed }
   const locks = [...new Set(batch.map(({ account }) => lockOf(account)))].sort((a, b) => (a < b ? -1 : 1))
   const missing: Missing[] = [{ account: SYSTEM_ACCOUNT, key: 'account' }]
   for (const { account, ops } of batch)
@@ -102,6 +105,7 @@ function sessionOn(
         const [tag] = await Promise.all([connection.exec('commit'), ...sent])
         // A transaction that failed answers its commit with a rollback, and no error.
         if (tag !== 'COMMIT') throw new Error(`the commit was answered ${tag}`)
+        writes.keep()
       } catch (error) {
         throw commitError(error, true)
       } finally {
@@ -151,10 +155,16 @@ async function fetchAll(connection: Connection, missing: readonly Missing[], kno
   await Promise.all([
     ...holds,
     account.ask(connection, rows.ACCOUNTS, [account.accounts], ([name, body]) => {
-      cellsOf(known, name as string).set('account', rows.parseCell(body))
+      cellsOf(known, name as string).set(
+        'account',
+        known.parsed.read(name as string, 'account', body as string),
+      )
     }),
     cell.ask(connection, rows.CELLS, [cell.accounts, cell.keys], ([name, key, body]) => {
-      cellsOf(known, name as string).set(key as Key, rows.parseCell(body))
+      cellsOf(known, name as string).set(
+        key as Key,
+        known.parsed.read(name as string, key as Key, body as string),
+      )
     }),
     request.ask(
       connection,
@@ -162,7 +172,8 @@ async function fetchAll(connection: Connection, missing: readonly Missing[], kno
       [request.accounts, request.keys],
       ([name, id, body, generation]) => {
         if (generation !== 0) known.generations.set(place(name as string, id as string), generation as number)
-        cellsOf(known, name as string).set(`request:${id}`, rows.parseCell(body))
+        const key: Key = `request:${id}`
+        cellsOf(known, name as string).set(key, known.parsed.read(name as string, key, body as string))
       },
     ),
     entry.ask(connection, rows.ENTRIES, [entry.accounts, entry.keys], ([name, ...row]) => {
@@ -221,7 +232,7 @@ const columns = (count: number): Column[] => Array.from({ length: count }, () =>
 
 /** The rows of a batch, column by column. */
 function createWrites(
-  { generations }: Known,
+  { generations, parsed }: Known,
   now: Millis,
   { generation, base }: { readonly generation: number; readonly base: number },
 ) {
@@ -237,7 +248,14 @@ function createWrites(
     addEntries: columns(9),
     eraseEntries: columns(2),
   }
+  const written: (readonly [account: string, key: Key, text: string, cell: Cell])[] = []
   let bytes = 0
+  /** As text; parsed it is known once it stands. */
+  const textOf = (account: string, key: Key, cell: Cell): string => {
+    const text = JSON.stringify(cell)
+    written.push([account, key, text, cell])
+    return text
+  }
   const add = (to: Column[], ...values: Column): void => {
     values.forEach((value, column) => {
       ;(to[column] as Column).push(value)
@@ -249,9 +267,10 @@ function createWrites(
     if (rows.isRequest(key)) return writeRequest(account, rows.requestIdOf(key), cell as RequestCell | null)
     if (key === 'account') {
       if (cell === null) add(table.dropAccounts, account)
-      else add(table.setAccounts, account, instant((cell as AccountCell).dueAt, key), JSON.stringify(cell))
+      else
+        add(table.setAccounts, account, instant((cell as AccountCell).dueAt, key), textOf(account, key, cell))
     } else if (cell === null) add(table.dropCells, account, key)
-    else add(table.setCells, account, key, JSON.stringify(cell))
+    else add(table.setCells, account, key, textOf(account, key, cell))
   }
 
   /** An open request stands in `hold`, a closed one in its generation, and one that closes moves. */
@@ -259,7 +278,7 @@ function createWrites(
     const closedIn = generations.get(place(account, id))
     const expiresAt = cell === null ? null : instant(cell.expiresAt, `request:${id}`)
     if (expiresAt !== null) {
-      add(table.setHolds, account, id, expiresAt, JSON.stringify(cell))
+      add(table.setHolds, account, id, expiresAt, textOf(account, `request:${id}`, cell as RequestCell))
       if (closedIn !== undefined) add(table.dropRequests, account, id)
       return
     }
@@ -268,17 +287,33 @@ function createWrites(
     else if (closedIn !== undefined) add(table.dropRequests, account, id)
   }
 
+  function addAll(change: Change): void {
+    change.writes.forEach((cell, key) => void write(change.account, key, cell))
+    for (const { seq, kind, body, private: part, hash } of change.entries) {
+      const { at, request } = headOf(body)
+      const number = rows.KINDS.indexOf(kind)
+      add(table.addEntries, change.account, seq, now, at ?? now, number, request, body, part, hash)
+    }
+    change.erase?.forEach((seq) => void add(table.eraseEntries, change.account, seq))
+  }
+
   return {
     stage(change: Change): number {
       const before = bytes
-      change.writes.forEach((cell, key) => void write(change.account, key, cell))
-      for (const { seq, kind, body, private: part, hash } of change.entries) {
-        const { at, request } = headOf(body)
-        const number = rows.KINDS.indexOf(kind)
-        add(table.addEntries, change.account, seq, now, at ?? now, number, request, body, part, hash)
+      const lengths = Object.values(table).map(([first]) => first?.length ?? 0)
+      try {
+        addAll(change)
+      } catch (error) {
+        Object.values(table).forEach((one, place) => {
+          for (const column of one) column.length = lengths[place] as number
+        })
+        throw error
       }
-      change.erase?.forEach((seq) => void add(table.eraseEntries, change.account, seq))
       return bytes - before
+    },
+    /** The commit stands. */
+    keep(): void {
+      for (const one of written) parsed.keep(...one)
     },
     statements(): (readonly [Statement, Value[]])[] {
       const all: (readonly [Statement, Value[]])[] = [

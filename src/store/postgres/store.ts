@@ -12,6 +12,7 @@ import {
 } from '../coalesce.ts'
 import type { Connection } from './connection.ts'
 import { unavailable } from './failure.ts'
+import { createParsed } from './parsed.ts'
 import { createPool, type Pool } from './pool.ts'
 import * as reader from './reader.ts'
 import { openMonths, rotate } from './rotate.ts'
@@ -29,6 +30,8 @@ export interface PostgresOptions {
   readonly wall?: () => Millis
   readonly monotonic?: () => number
   readonly limits?: Limits
+  /** Parsed cells kept in memory, about 3 KB each with their texts. */
+  readonly maxCachedCells?: number
   /** Lines that the log of refusals keeps. */
   readonly maxRefusals?: number
 }
@@ -43,6 +46,7 @@ const PROBE_MS = 500
 export function postgresStore(options: PostgresOptions): Store {
   const { url, maxRefusals = 100_000 } = options
   const writers = createPool(url, 'sluice', LANES)
+  const parsed = createParsed(options.maxCachedCells ?? 65_536)
   const readers = createPool(url, 'sluice reader', READERS)
   let host: StoreHost | undefined
   let schema: number | undefined
@@ -68,7 +72,7 @@ export function postgresStore(options: PostgresOptions): Store {
     try {
       const connection = await writers.take()
       const release = () => writers.give(connection)
-      const session = await beginSession(connection, batch, { clock: options.now, release })
+      const session = await beginSession(connection, batch, { clock: options.now, parsed, release })
       noteClock(session.now)
       return { ...session, commit: () => watched(session.commit() as Promise<void>) }
     } catch (error) {
