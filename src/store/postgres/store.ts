@@ -10,10 +10,10 @@ import {
   type Session,
   type Wanted,
 } from '../coalesce.ts'
-import type { Connection } from './connection.ts'
+import { type Connection, connect } from './connection.ts'
 import { unavailable } from './failure.ts'
 import { createParsed } from './parsed.ts'
-import { createPool, type Pool } from './pool.ts'
+import { createPool } from './pool.ts'
 import * as reader from './reader.ts'
 import { openMonths, rotate } from './rotate.ts'
 import { checkServer, migrate, requireSchema } from './schema.ts'
@@ -41,6 +41,8 @@ const LANES = 2
 /** While one batch is on its way, this many operations must wait for the next to begin. */
 const OVERLAP_FROM = 16
 const READERS = 4
+/** A commit takes two round trips whatever it carries: a batch may be decided for longer than where a thread writes beside. */
+const DECIDE_MS = 6
 const PROBE_MS = 500
 
 export function postgresStore(options: PostgresOptions): Store {
@@ -59,7 +61,7 @@ export function postgresStore(options: PostgresOptions): Store {
   const coalescer: Coalescer = createCoalescer(
     { lanes: LANES, overlapFrom: OVERLAP_FROM, begin },
     {
-      limits: options.limits,
+      limits: { maxDecideMs: DECIDE_MS, ...options.limits },
       clocks: {
         wall: options.wall ?? options.now ?? Date.now,
         monotonic: options.monotonic ?? (() => performance.now()),
@@ -153,7 +155,7 @@ export function postgresStore(options: PostgresOptions): Store {
     cannot: {},
     async open(given) {
       try {
-        schema = await prepare(writers, options)
+        schema = await prepare(options)
       } catch (error) {
         throw unavailable(error)
       }
@@ -198,13 +200,17 @@ export function postgresStore(options: PostgresOptions): Store {
 }
 
 /** Looks at the server, and at the schema or brings it and the partitions up to date. Answers the schema's version. */
-async function prepare(pool: Pool, { schema, now: clock }: PostgresOptions): Promise<number> {
-  return pool.use(async (db) => {
+async function prepare({ url, schema, now: clock }: PostgresOptions): Promise<number> {
+  // One of its own, that waits as long as it takes: another node may be at a long migration.
+  const db = await connect(url, 'sluice schema', 0)
+  try {
     await checkServer(db)
-    if (schema === 'require') return requireSchema(db)
+    if (schema === 'require') return await requireSchema(db)
     const now = async () => clock?.() ?? reader.now(db)
-    return migrate(db, now, async () => openMonths(db, await now()))
-  })
+    return await migrate(db, now, async () => openMonths(db, await now()))
+  } finally {
+    await db.end().catch(() => {})
+  }
 }
 
 /** For messages: never with a password. */
