@@ -5,6 +5,7 @@ import { Client } from 'pg'
 /** Where a server is looked for that nobody named. */
 export const SERVER = 'postgres://postgres@127.0.0.1:5432'
 const PREFIX = 'sluice_bench_'
+const FORGOTTEN_AFTER_SECONDS = 3_600
 
 /** What answers there, or why nothing does, each in one line. */
 export async function versionOf(
@@ -34,10 +35,11 @@ export interface Database {
 
 /** An empty database, UTF-8 and in the order of code points whatever the server's default is. */
 export async function makeDatabase(server: string): Promise<Database> {
-  const name = `${PREFIX}${randomBytes(8).toString('hex')}`
-  await connected(server, (client) =>
-    client.query(`create database ${name} template template0 encoding 'UTF8' locale 'C'`),
-  )
+  const name = `${PREFIX}${seconds().toString(16)}${randomBytes(8).toString('hex')}`
+  await connected(server, async (client) => {
+    await dropForgotten(client)
+    await client.query(`create database ${name} template template0 encoding 'UTF8' locale 'C'`)
+  })
   const url = new URL(server)
   url.pathname = `/${name}`
   return {
@@ -46,6 +48,23 @@ export async function makeDatabase(server: string): Promise<Database> {
       connected(server, async (client) => void (await client.query(`drop database ${name} with (force)`))),
   }
 }
+
+/** Drops databases of benches that were killed an hour ago or more; one that somebody is connected to is a long run's. */
+async function dropForgotten(client: Client): Promise<void> {
+  const { rows } = await client.query(
+    `select datname from pg_database d where datname ~ $1
+       and not exists (select from pg_stat_activity a where a.datname = d.datname)`,
+    [`^${PREFIX}[0-9a-f]{24}$`],
+  )
+  for (const { datname } of rows) {
+    const madeAt = Number.parseInt(datname.slice(PREFIX.length, PREFIX.length + 8), 16)
+    // Somebody else may have dropped it, or connected to it, since.
+    if (madeAt + FORGOTTEN_AFTER_SECONDS < seconds())
+      await client.query(`drop database ${datname}`).catch(() => {})
+  }
+}
+
+const seconds = (): number => Math.floor(Date.now() / 1000)
 
 /** Bytes that the server has written to its log so far, and those that the database's tables and indexes take. */
 export function bytesOf(url: string): Promise<number> {

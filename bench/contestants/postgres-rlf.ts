@@ -4,8 +4,8 @@ import { RateLimiterPostgres } from 'rate-limiter-flexible'
 import { perform } from '../contestant.ts'
 import { ACCOUNTS, accountName, CALLERS, rateOf } from '../workload.ts'
 
-/** Connections of a process. Fewer and more were slower, or no faster. */
-const CONNECTIONS = Number(process.env.RLFC ?? 10)
+/** Connections of a process: as many as the pool has by itself. */
+const CONNECTIONS = 10
 
 await perform(async ({ url }) => {
   const pool = new Pool({ connectionString: String(url), max: CONNECTIONS })
