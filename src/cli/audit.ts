@@ -27,13 +27,13 @@ export function auditCommand(): Command {
     .option('--heads <file>', 'compare with heads that an earlier audit wrote: shows a rewritten end')
     .option('--write-heads <file>', 'write the heads, if nothing disagrees; keep the file elsewhere')
     .option('--from-checkpoints', 'begin each account at its newest checkpoint')
-    .option('--write-checkpoints', 'write one where nothing disagrees; needs the store for itself')
+    .option('--write-checkpoints', 'write one where nothing disagrees; needs an SQLite file for itself')
     .addOption(storeOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
       `
-It reads beside a running server; to write checkpoints, stop that server. Exit code 1 where something disagrees.
+It reads beside running servers; to write checkpoints to an SQLite file, stop its server. Exit code 1 where something disagrees.
 From a checkpoint it finds what has happened since; what lies before, only an audit from the start.
 
 Examples:

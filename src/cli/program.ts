@@ -8,6 +8,7 @@ import { eraseCommand } from './erase.ts'
 import { explainCommand } from './explain.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
+import { migrateCommand } from './migrate.ts'
 import { policyCommand } from './policy.ts'
 import { replayCommand } from './replay.ts'
 import { serveCommand } from './serve.ts'
@@ -30,6 +31,7 @@ export function createProgram(): Command {
     .addHelpText('after', EXAMPLES)
   const commands = [
     serveCommand(),
+    migrateCommand(),
     replayCommand(),
     auditCommand(),
     explainCommand(),

@@ -1,4 +1,4 @@
-/** `sluice replay`: real traffic through the whole engine, on a SQLite file, on the trace's own time. */
+/** `sluice replay`: real traffic through the whole engine, on a store of its own, on the trace's own time. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,8 +16,8 @@ import { fullSpeed, paced, type Timeline } from './replay/schedule.ts'
 import { estimatorsOf, featureOf, type Options, plansOf, setupOf } from './replay/setup.ts'
 import type { Tally } from './replay/tally.ts'
 import { openTrace, type Trace, type TraceRow } from './replay/trace.ts'
-import { parseStore } from './stores.ts'
-import { engineToWrite, jsonOption } from './target.ts'
+import { nameOf, parseStore, type StoreAddress } from './stores.ts'
+import { engineToWrite, jsonOption, withEngine } from './target.ts'
 
 /** 2026-01-05 is a Monday: times of a trace that count from zero begin there. */
 const DEFAULT_START = Date.UTC(2026, 0, 5)
@@ -40,7 +40,10 @@ export function replayCommand(): Command {
       .addOption(
         new Option('--seed <number>', 'of everything that is drawn').default(1).argParser(whole(0, 2 ** 31)),
       )
-      .option('--store <address>', 'keep the state: sqlite:PATH of a new file (default: a temporary file)')
+      .option(
+        '--store <address>',
+        'keep the state: sqlite:PATH of a new file, or postgres://… of an empty database after sluice migrate (default: a temporary file)',
+      )
       .addOption(
         new Option('--plan <plans>', 'plan, or plans drawn by weight: free:7,plus:2,pro:1').argParser(words),
       )
@@ -151,10 +154,10 @@ async function run(file: string, options: Options): Promise<void> {
   const estimators = estimatorsOf(options, trace)
   const { first, rows } = await peek(trace)
   const timeline = timelineOf(options, first?.at ?? options.start)
-  const place = placeOf(options.store)
+  const place = await placeOf(options.store)
   const shown = progress()
   try {
-    const engine = await engineToWrite(parseStore(place.store), timeline)
+    const engine = await engineToWrite(place.address, { clock: timeline, schema: 'require' })
     try {
       await engine.publishPolicy(policyText, undefined)
       const begun = performance.now()
@@ -216,21 +219,37 @@ function progressText(tally: Tally, now: Millis, begun: number): string {
   return `replay: ${count(tally.requests)} requests, at ${new Date(now).toISOString()}, ${count(Math.round(perSecond))} operations a second`
 }
 
+interface Place {
+  readonly address: StoreAddress
+  readonly told: string
+  remove(): void
+}
+
 /** Replays need a store of their own: their clock is the trace's, and they publish a policy. */
-function placeOf(store: string | undefined): { store: string; told: string; remove(): void } {
+async function placeOf(store: string | undefined): Promise<Place> {
   if (store !== undefined) {
     const address = parseStore(store)
     if (address.kind === 'sqlite' && existsSync(address.path)) {
       throw usage(`${address.path} is there already`, 'A replay begins empty: name a new file.')
     }
-    return { store, told: store, remove: () => {} }
+    // Looked at on its own time first: the trace's would leave its mark.
+    if (address.kind === 'postgres' && !(await withEngine(address, 'read', isEmpty))) {
+      throw usage(`${nameOf(address)} is in use`, 'A replay begins empty: name a database of its own.')
+    }
+    return { address, told: address.kind === 'postgres' ? nameOf(address) : store, remove: () => {} }
   }
   const folder = mkdtempSync(join(tmpdir(), 'sluice-replay-'))
   return {
-    store: `sqlite:${join(folder, 'replay.db')}`,
+    address: parseStore(`sqlite:${join(folder, 'replay.db')}`),
     told: 'SQLite, in a temporary file (keep it with --store)',
     remove: () => rmSync(folder, { recursive: true, force: true }),
   }
+}
+
+async function isEmpty(engine: Engine): Promise<boolean> {
+  const one = { limit: 1 }
+  const pages = await Promise.all([engine.accounts(one), engine.keys(one), engine.policyVersions(one)])
+  return pages.every(({ items }) => items.length === 0)
 }
 
 /** The first row tells where time begins; it is handed on with the others. */

@@ -7,7 +7,7 @@ import { OPERATOR } from './http.ts'
 import { print, remark } from './output.ts'
 import { compiled, readPolicyFile } from './policy.ts'
 import { whole } from './reading.ts'
-import { type OwnClock, parseStore, type StoreAddress } from './stores.ts'
+import { nameOf, type OwnClock, parseStore, type StoreAddress } from './stores.ts'
 import { engineToWrite, serverFile, storeOf, storeOption } from './target.ts'
 
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
@@ -32,7 +32,7 @@ export function serveCommand(): Command {
         .argParser(whole(0, 65_535)),
     )
     .option('--policy <file>', 'publish this policy at start, where it differs from the one in force')
-    .addOption(storeOption('memory: or sqlite:PATH'))
+    .addOption(storeOption('memory:, sqlite:PATH or postgres://…, which any number of nodes share'))
     .option('--demo', 'serve examples/codex-and-sora.yaml with a few accounts, a key, and calls to try')
     .option('--test-clock', 'time stands still, and PUT /v1/test-clock sets it')
     .addOption(
@@ -50,7 +50,8 @@ SIGTERM or SIGINT ends it after all that was accepted is answered; a second one 
 
 Examples:
   sluice serve --demo
-  sluice serve --policy examples/codex-and-sora.yaml --store sqlite:/var/lib/sluice/sluice.db --port 80 --host 0.0.0.0`,
+  sluice serve --policy examples/codex-and-sora.yaml --store sqlite:/var/lib/sluice/sluice.db --port 80 --host 0.0.0.0
+  SLUICE_STORE=postgres://sluice:PASSWORD@db.internal/sluice sluice serve`,
     )
     .action((options: Options, self: Command) => serve(options, storeOf(self)))
 }
@@ -66,7 +67,7 @@ async function serve(options: Options, storeText: string): Promise<void> {
     import('../server/serve.ts'),
     import('../server/log.ts'),
   ])
-  const engine = await engineToWrite(address, clock)
+  const engine = await engineToWrite(address, { ...(clock !== undefined && { clock }) })
   try {
     if (policy !== undefined) await engine.publishPolicy(policy, undefined, OPERATOR)
     // What is shown to a person who tries it out should not drown in lines about each request.
@@ -122,7 +123,7 @@ async function tellStart(
   demo: boolean,
   adminKey: string | undefined,
 ): Promise<void> {
-  const kept = address.kind === 'sqlite' ? address.path : 'memory, until it ends'
+  const kept = address.kind === 'memory' ? 'memory, until it ends' : nameOf(address)
   if (demo) {
     const { demonstrate } = await import('./demonstration.ts')
     return print(await demonstrate(engine, url, address, kept))
@@ -131,7 +132,9 @@ async function tellStart(
   remark(`Sluice listens on ${url}; state is in ${kept}`)
   const { items } = await engine.keys({ limit: 1 })
   if (items.length === 0 && adminKey === undefined) {
-    remark('There is no key yet: stop it, and run: sluice key make ops --role admin')
+    // Nobody else may write a file that it serves.
+    const first = address.kind === 'postgres' ? 'run, with the same store' : 'stop it, and run'
+    remark(`There is no key yet: ${first}: sluice key make ops --role admin`)
   }
   if ((await engine.policyVersions({ limit: 1 })).items.length === 0) {
     remark('There is no policy yet: run sluice policy publish FILE, or start with --policy FILE')

@@ -3,20 +3,22 @@ import { existsSync, readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
+import type { Store } from '../store.ts'
 import { CliError, EXIT, usage } from './failure.ts'
 import { checkServer, type Desk, deskOverHttp } from './http.ts'
 import {
   besideStore,
   DEFAULT_STORE,
   mustExist,
-  type OwnClock,
+  nameOf,
+  type Opening,
   parseStore,
   type StoreAddress,
   storeToRead,
   storeToWrite,
 } from './stores.ts'
 
-export const storeOption = (known = 'sqlite:PATH'): Option =>
+export const storeOption = (known = 'sqlite:PATH or postgres://…'): Option =>
   new Option('--store <address>', `${known} (default: ${DEFAULT_STORE})`).env('SLUICE_STORE')
 export const jsonOption = (): Option => new Option('--json', 'answer in JSON, for programs')
 
@@ -42,8 +44,9 @@ function serverOptions(command: Command): Command {
 export const storeOf = (command: Command): string => command.opts<{ store?: string }>().store ?? DEFAULT_STORE
 
 /**
- * Reading opens a store beside a server that is serving it; writing needs it for itself. Only what comes before the first
- * start may create one: elsewhere a mistyped path would leave an empty store behind.
+ * Reading opens a store beside a server that is serving it; writing needs an SQLite file for itself, and does not mind who else
+ * uses a PostgreSQL. Only what comes before the first start may create a store, or the schema in a database: elsewhere a
+ * mistyped name would leave an empty one behind.
  */
 export type Access = 'read' | 'write' | 'create'
 
@@ -69,11 +72,12 @@ export async function withEngine<T>(
   if (address.kind === 'memory') {
     throw usage(
       'A memory store ends with its process: there is nothing to act on',
-      'Name sqlite:PATH, or a running server with --url and --key.',
+      'Name another, or a running server with --url and --key.',
     )
   }
-  if (access !== 'create') mustExist(address.path)
-  const engine = access === 'read' ? await engineToRead(address.path) : await engineToWrite(address)
+  if (address.kind === 'sqlite' && access !== 'create') mustExist(address.path)
+  const schema = access === 'create' ? 'migrate' : 'require'
+  const engine = access === 'read' ? await engineToRead(address) : await engineToWrite(address, { schema })
   try {
     return await work(engine)
   } finally {
@@ -81,18 +85,21 @@ export async function withEngine<T>(
   }
 }
 
-export async function engineToWrite(address: StoreAddress, clock?: OwnClock): Promise<Engine> {
-  const [store, { createEngine }] = await Promise.all([storeToWrite(address, clock), import('../engine.ts')])
-  try {
-    return await createEngine({ store })
-  } catch (error) {
-    throw pointToServer(error, address)
-  }
-}
+export const engineToWrite = (address: StoreAddress, opening: Opening = {}): Promise<Engine> =>
+  engineOver(address, storeToWrite(address, opening), true)
 
-async function engineToRead(path: string): Promise<Engine> {
-  const [store, { createEngine }] = await Promise.all([storeToRead(path), import('../engine.ts')])
-  return createEngine({ store, sweeps: false })
+const engineToRead = (address: StoreAddress): Promise<Engine> =>
+  engineOver(address, storeToRead(address), false)
+
+async function engineOver(address: StoreAddress, made: Promise<Store>, sweeps: boolean): Promise<Engine> {
+  const [store, { createEngine }] = await Promise.all([made, import('../engine.ts')])
+  try {
+    return await createEngine({ store, sweeps })
+  } catch (error) {
+    // A connection that is left open would keep the process.
+    await store.close().catch(() => {})
+    throw address.kind === 'postgres' ? unreachable(error, address) : pointToServer(error, address)
+  }
 }
 
 /** Where a server leaves its address, beside the store that it holds. */
@@ -107,5 +114,18 @@ function pointToServer(error: unknown, address: StoreAddress): unknown {
     EXIT.unreachable,
     error.message,
     `Where that is a server, ask it: --url ${url} --key KEY.`,
+  )
+}
+
+/** What PostgreSQL itself answered says what to do; a connection that never was has no request to send again. */
+function unreachable(error: unknown, address: StoreAddress): unknown {
+  const { cause } = error instanceof SluiceError ? error.detail : {}
+  if (!(cause instanceof Error) || /^[0-9A-Z]{5}$/.test(String((cause as { code?: unknown }).code)))
+    return error
+  const [first = cause] = cause instanceof AggregateError ? (cause.errors as Error[]) : []
+  return new CliError(
+    EXIT.unreachable,
+    `${nameOf(address)} cannot be reached: ${first.message}`,
+    'Check host, port and database of --store, and that PostgreSQL runs.',
   )
 }

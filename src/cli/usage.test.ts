@@ -37,6 +37,7 @@ describe('the command line', () => {
     assert.equal(help.code, 0)
     for (const command of [
       'serve',
+      'migrate',
       'replay',
       'audit',
       'explain',
@@ -79,10 +80,17 @@ describe('the command line', () => {
 
 describe('what a command acts on', () => {
   test('of an unknown store only the scheme is told, because the rest may hold a password', async () => {
-    const { code, stderr } = await sluice(['serve', '--store', 'postgres://u:hunter2@h/d'])
+    const { code, stderr } = await sluice(['serve', '--store', 'mysql://u:hunter2@h/d'])
     assert.equal(code, 2)
-    assert.match(stderr, /No store is known as postgres:\. Known are memory:, sqlite:PATH/)
+    assert.match(stderr, /No store is known as mysql:\. Known are memory:, sqlite:PATH, postgres:/)
     assert.doesNotMatch(stderr, /hunter2/)
+  })
+  test('the schema of a file is brought up to date as by opening it, and memory has none', async () => {
+    const { code, stdout } = await sluice([
+      ...['migrate', '--store', `sqlite:${join(folder, 'new/sluice.db')}`, '--json'],
+    ])
+    assert.deepEqual([code, JSON.parse(stdout).version > 0], [0, true])
+    await refused(2, /A memory store ends with its process/, 'migrate', '--store', 'memory:')
   })
   test('a mistyped path leaves no new store behind', async () => {
     const path = join(folder, 'none/sluice.db')
