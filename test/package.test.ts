@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
+import { testDatabase } from './postgres.ts'
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '..')
@@ -97,13 +98,36 @@ test('a JavaScript program in another project imports the front door', async () 
   assert.equal(stdout.trim(), 'function,function,function')
 })
 
+test('importing it loads no driver, and its store on PostgreSQL stands behind a door of its own', async () => {
+  const database = await testDatabase()
+  writeFileSync(
+    join(project, 'shared.js'),
+    `import { registerHooks } from 'node:module'
+     const wanted = []
+     registerHooks({ resolve: (name, context, next) => (wanted.push(name), next(name, context)) })
+     const { createEngine } = await import('sluice')
+     const early = wanted.includes('pg')
+     const { postgresStore } = await import('sluice/postgres')
+     const engine = await createEngine({ store: postgresStore({ url: ${JSON.stringify(database.url)} }) })
+     console.log(early, wanted.includes('pg'), engine.health().detail.schema > 0)
+     await engine.close()`,
+  )
+  try {
+    assert.equal((await node('shared.js')).stdout.trim(), 'false true true')
+  } finally {
+    await database.drop()
+  }
+})
+
 test('a TypeScript program is checked against the declarations, which are not `any`', async () => {
   writeFileSync(
     join(project, 'guest.ts'),
     `import { createEngine, definePolicy, memoryStore } from 'sluice'
+     import { postgresStore } from 'sluice/postgres'
      type IsAny<T> = 0 extends 1 & T ? true : false
      export const areAny: IsAny<typeof createEngine> | IsAny<typeof definePolicy> | IsAny<typeof memoryStore> = false
      export const isAny: IsAny<ReturnType<typeof createEngine>> | IsAny<ReturnType<typeof memoryStore>> = false
+     export const isAnyThere: IsAny<typeof postgresStore> | IsAny<ReturnType<typeof postgresStore>> = false
      // @ts-expect-error A policy is not a number.
      definePolicy(1)`,
   )
