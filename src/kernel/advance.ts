@@ -18,7 +18,8 @@ const DUE_STEPS = [100, 1_000, 10_000, 100_000] as const
 
 export function advance(draft: Draft): void {
   if (draft.account.terms?.policy !== draft.policy.version) beginTerms(draft)
-  const due = dueHolds(draft)
+  // The next one stands last: to take the first of twenty thousand would move all others, each time.
+  const due = dueHolds(draft).reverse()
   const since = draft.account.lastAt
   const starting = draft.account.grants.filter(
     (grant) => grant.startsAt > since && grant.startsAt <= draft.nowAt,
@@ -50,9 +51,9 @@ interface Event {
 function nextEvent(draft: Draft, due: RequestCell[], starting: Grant[]): Event | undefined {
   let next: Event | undefined
   const comesNext = (at: Millis): boolean => at <= draft.nowAt && (next === undefined || at < next.at)
-  const hold = due[0]
+  const hold = due.at(-1)
   if (hold !== undefined && comesNext(hold.expiresAt as Millis))
-    next = { at: hold.expiresAt as Millis, run: () => expireHold(draft, due.shift() as RequestCell) }
+    next = { at: hold.expiresAt as Millis, run: () => expireHold(draft, due.pop() as RequestCell) }
   const start = firstToStart(starting)
   if (start !== undefined && comesNext(start.startsAt)) {
     const run = () => {
