@@ -61,10 +61,16 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { store } = options
   const horizonMs = options.horizonMs ?? DEFAULT_HORIZON_MS
   const metrics = newMetrics()
-  await store.open({
-    compilePolicy: (version, text) => compilePolicy(version, text),
-    onCommit: (operations, entries, durationMs) => countCommit(metrics, operations, entries, durationMs),
-  })
+  try {
+    await store.open({
+      compilePolicy: (version, text) => compilePolicy(version, text),
+      onCommit: (operations, entries, durationMs) => countCommit(metrics, operations, entries, durationMs),
+    })
+  } catch (error) {
+    // What it had opened would keep the process alive, and nobody else has it to close.
+    await store.close().catch(() => {})
+    throw error
+  }
   const core = createCore(store)
   const refusals = createRefusalLog(store, metrics)
   const sweeper = createSweeper(core, metrics, horizonMs, options.sweeps ?? true)

@@ -185,6 +185,30 @@ describe('three nodes on one PostgreSQL', () => {
     await closeAll(engines)
   })
 
+  test('a transaction that stays open holds back who follows the journal, but only in its own database', async () => {
+    const [engine] = (await nodes(1)) as [Engine]
+    const elsewhere = await testDatabase()
+    const other = new Client({ connectionString: elsewhere.url })
+    await other.connect()
+    const known = async () =>
+      new Set((await engine.journal({ limit: 100 })).items.map(({ account }) => account))
+    const open = async (in_: Client) => {
+      await in_.query('begin')
+      await in_.query('select pg_current_xact_id()')
+    }
+    await open(other)
+    await engine.createAccount({ id: 'a', plan: 'plan' })
+    assert.ok((await known()).has('a'))
+    await open(client)
+    await engine.createAccount({ id: 'b', plan: 'plan' })
+    assert.ok(!(await known()).has('b'))
+    await client.query('commit')
+    assert.ok((await known()).has('b'))
+    await other.end()
+    await elsewhere.drop()
+    await engine.close()
+  })
+
   test('what a finance person asks the tables adds up to what the accounts say', async () => {
     const [engine] = (await nodes(1)) as [Engine]
     await engine.createAccount({ id: 'a', plan: 'plan' })

@@ -45,7 +45,7 @@ const BY_CODE: Readonly<Record<string, Failure>> = {
   '25006': {
     outcome: 'unavailable',
     says: 'this PostgreSQL can only be read',
-    remedy: 'Connect to the primary: put every host into the URL with target_session_attrs=read-write.',
+    remedy: 'Connect to the primary.',
   },
   '57': { outcome: 'unknown', says: 'PostgreSQL is stopping or starting', remedy: AGAIN },
   '58': { outcome: 'unavailable', says: 'PostgreSQL had an error of its system', remedy: 'See its log.' },
@@ -80,7 +80,11 @@ export function failureOf(error: unknown, sent: boolean): Failure {
   return sent ? LOST : away(LOST)
 }
 
-const away = (failure: Failure): Failure => ({ ...failure, outcome: 'unavailable' })
+const away = (failure: Failure): Failure => ({
+  ...failure,
+  outcome: 'unavailable',
+  remedy: 'See that PostgreSQL runs and can be reached; Sluice goes on by itself.',
+})
 
 export function commitError(error: unknown, sent: boolean): CommitError {
   if (error instanceof CommitError) return error

@@ -52,14 +52,30 @@ const ENTRY_PAGES = ['asc', 'desc'].map((order) =>
   ),
 )
 /**
- * Positions of transactions that have ended, all of those before the oldest that has not: what comes later stands behind, so
- * that nobody who follows the journal misses a line.
+ * Up to where every transaction of this database has ended: the number that comes next when the statement begins, or the least
+ * that is still at work a moment later. `pg_snapshot_xmin` alone would wait for the other databases of the server too; it is
+ * what is left where the activity of another user may not be seen. An activity tells the lower 32 bits of a number.
  */
+const HORIZON = statement(
+  'horizon',
+  `with seen as (
+     select pg_snapshot_xmax(s)::text::bigint as top, pg_snapshot_xmin(s)::text::bigint as bottom from pg_current_snapshot() s
+   ), activity as (
+     select ((top & 4294967295) - backend_xid::text::bigint) & 4294967295 as age, query = '<insufficient privilege>' as hidden
+     from seen, pg_stat_activity
+     where datname = current_database() and (backend_type = 'client backend' or backend_type is null)
+   )
+   select set_config('sluice.horizon', case
+     when exists (select from activity where hidden) then bottom
+     else top - coalesce((select max(age) from activity where age < 2147483648), 0)
+   end::text, false) from seen`,
+)
+/** What comes later stands behind the horizon, so that nobody who follows the journal misses a line. */
 const JOURNAL = statement(
   'journal',
   `select account, position, ${ENTRY} from journal
      where (position, account, seq) > ($1, $2, $3) and position >= $1
-       and position < (select base + pg_snapshot_xmin(pg_current_snapshot())::text::bigint from position_base)
+       and position < (select base + current_setting('sluice.horizon')::bigint from position_base)
        and kind = any($4::smallint[])
      order by position, account, seq limit $5`,
 )
@@ -163,7 +179,9 @@ export async function journal(
 ): Promise<JournalRow[]> {
   const [position = '0', seq = '0', account = ''] = after?.split(' ') ?? []
   const values: Value[] = [Number(position), account, Number(seq), kindsOf(kinds), limit]
-  return (await db.run(JOURNAL, values)).map(([name, at, ...row]) => {
+  // In this order, and each with a snapshot of its own: what ended before the horizon was taken is seen after it.
+  const [, found] = await Promise.all([db.run(HORIZON), db.run(JOURNAL, values)])
+  return found.map(([name, at, ...row]) => {
     const entry = entryOf(row)
     return { account: name as string, position: `${at} ${entry.seq} ${name}`, entry }
   })

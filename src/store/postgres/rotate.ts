@@ -32,7 +32,11 @@ export async function rotate(db: Connection, instant: Millis, now: Millis): Prom
 /** Months that entries are recorded in have partitions of their own, made ahead; what finds none goes to `journal_other`. */
 const MONTHS_AHEAD = 2
 
-const HAS_TABLE = statement('has_table', 'select to_regclass($1)::text')
+const HAS_TABLE = statement(
+  'has_table',
+  `select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = 'sluice' and c.relname = $1`,
+)
 
 export async function openMonths(db: Connection, now: Millis): Promise<void> {
   const today = new Date(now)
@@ -40,11 +44,11 @@ export async function openMonths(db: Connection, now: Millis): Promise<void> {
     const from = new Date(Date.UTC(today.getUTCFullYear(), today.getUTCMonth() + ahead))
     const to = Date.UTC(today.getUTCFullYear(), today.getUTCMonth() + ahead + 1)
     const name = `journal_${from.toISOString().slice(0, 7).replace('-', '_')}`
-    if ((await db.run(HAS_TABLE, [name]))[0]?.[0] !== null) continue
+    if ((await db.run(HAS_TABLE, [name])).length > 0) continue
     const within = `recorded_at >= ${from.getTime()} and recorded_at < ${to}`
     await inTransaction(db, async () => {
       await db.exec(`select pg_advisory_xact_lock(${ROTATION_LOCK})`)
-      if ((await db.run(HAS_TABLE, [name]))[0]?.[0] !== null) return
+      if ((await db.run(HAS_TABLE, [name])).length > 0) return
       // A clock that jumped, or nodes that nobody tidied for months: what went to the rest moves to its month.
       await db.exec(`
         create table ${name} (like journal including all);
