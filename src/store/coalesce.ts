@@ -286,6 +286,11 @@ export function createCoalescer(backend: Backend, options: CoalescerOptions): Co
   function decide(shares: readonly Share[], batch: Batch): Promise<void> | undefined {
     const blocked: Share[] = []
     for (const share of shares) {
+      const away = batch.session.away?.get(share.account)
+      if (away !== undefined) {
+        if (away !== null) rejectAll([share], away)
+        continue
+      }
       share.reader ??= batch.session.reader(share.account)
       if (decideShare(share, batch)) stage(share, batch)
       else blocked.push(share)

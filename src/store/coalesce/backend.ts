@@ -42,6 +42,8 @@ export interface Session {
   stage(change: Change): number
   /** Makes everything staged durable, or throws `CommitError`. A plain return means that it is. */
   commit(): Promise<void> | undefined
+  /** Accounts that another node has at this moment: their operations go back into the queue, or are told the error. */
+  readonly away?: ReadonlyMap<string, SluiceError | null>
   /** Ends a batch that has nothing to write, or that will not be written. */
   abandon(): void
 }

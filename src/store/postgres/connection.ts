@@ -52,6 +52,7 @@ const SETTINGS = `
   set idle_in_transaction_session_timeout = '10s';
   set jit = off;
   set plan_cache_mode = force_generic_plan;
+  set enable_seqscan = off;
   set default_transaction_isolation = 'read committed';
 `
 

@@ -1,3 +1,4 @@
+import pg from 'pg'
 import { SluiceError } from '../../errors.ts'
 import { CommitError, type CommitOutcome } from '../coalesce.ts'
 
@@ -47,6 +48,8 @@ const BY_CODE: Readonly<Record<string, Failure>> = {
     says: 'this PostgreSQL can only be read',
     remedy: 'Connect to the primary.',
   },
+  '25P03': { outcome: 'unavailable', says: 'a transaction stood still for too long', remedy: AGAIN },
+  XX: { outcome: 'unavailable', says: 'PostgreSQL had an error within', remedy: 'See its log.' },
   '57': { outcome: 'unknown', says: 'PostgreSQL is stopping or starting', remedy: AGAIN },
   '58': { outcome: 'unavailable', says: 'PostgreSQL had an error of its system', remedy: 'See its log.' },
   '08': LOST,
@@ -71,8 +74,9 @@ const BY_CODE: Readonly<Record<string, Failure>> = {
 
 /** `sent`: the commit may have reached the server, so that a lost connection leaves its outcome open. */
 export function failureOf(error: unknown, sent: boolean): Failure {
-  const { code } = error as { code?: unknown }
-  if (typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code)) {
+  // Only what PostgreSQL says has a code of its own: `EPIPE` of a socket looks like one.
+  const code = error instanceof pg.DatabaseError ? error.code : undefined
+  if (code !== undefined) {
     const known = BY_CODE[code] ?? BY_CODE[code.slice(0, 2)]
     if (known !== undefined) return known.outcome === 'unknown' && !sent ? away(known) : known
     return REFUSED

@@ -28,6 +28,11 @@ export const requestIdOf = (key: Key): string => key.slice('request:'.length)
 // --- what a batch reads, once it has its accounts
 
 export const LOCK = statement('lock', 'select pg_advisory_xact_lock(n) from unnest($1::bigint[]) as n')
+/** Takes what is free, and answers what another node has. */
+export const TRY_LOCK = statement(
+  'try_lock',
+  'select n::text from unnest($1::bigint[]) as n where not pg_try_advisory_xact_lock(n)',
+)
 /** The clock, read after the locks: a batch that waited must not decide by an older time than the one it waited for. */
 export const CLOCK = statement(
   'clock',
@@ -35,22 +40,28 @@ export const CLOCK = statement(
      (select base from position_base)`,
 )
 export const ACCOUNTS = statement('accounts', 'select name, body from account where name = any($1::text[])')
+/**
+ * One look into the index for each key, here and below: planned on a table that was still empty, a join or `in` would read all
+ * of it for as long as the connection lives.
+ */
 export const CELLS = statement(
   'cells',
-  'select account, key, body from cell where (account, key) in (select * from unnest($1::text[], $2::text[]))',
+  `select a, k, body from unnest($1::text[], $2::text[]) as u (a, k),
+     lateral (select body from cell where account = a and key = k limit 1) found`,
 )
 /** Of a closed request the generation that has it; 0 of an open one. */
 export const REQUESTS = statement(
   'requests',
-  `select account, request_id, body, 0 from hold
-     where (account, request_id) in (select * from unnest($1::text[], $2::text[]))
-   union all
-   select account, request_id, body, generation from request
-     where (account, request_id) in (select * from unnest($1::text[], $2::text[]))`,
+  `select a, r, body, generation from unnest($1::text[], $2::text[]) as u (a, r), lateral (
+     (select body, 0 as generation from hold where account = a and request_id = r limit 1)
+     union all
+     (select body, generation from request where account = a and request_id = r limit 1)
+   ) found`,
 )
 export const ENTRIES = statement(
   'entries',
-  `select account, ${ENTRY} from journal where (account, seq) in (select * from unnest($1::text[], $2::bigint[]))`,
+  `select a, ${ENTRY} from unnest($1::text[], $2::bigint[]) as u (a, s),
+     lateral (select ${ENTRY} from journal where account = a and seq = s limit 1) found`,
 )
 export const OPEN_HOLDS = statement(
   'open_holds',
@@ -83,7 +94,8 @@ export const SET_HOLDS = statement(
 )
 export const DROP_HOLDS = statement(
   'drop_holds',
-  'delete from hold where (account, request_id) in (select * from unnest($1::text[], $2::text[]))',
+  `delete from hold where ctid = any(array(select found.place from unnest($1::text[], $2::text[]) as u (a, r),
+     lateral (select ctid as place from hold where account = a and request_id = r limit 1) found))`,
 )
 export const ADD_REQUESTS = statement(
   'add_requests',

@@ -20,6 +20,8 @@ export interface SessionOptions {
   /** In place of the database's clock; for tests. */
   readonly clock: (() => Millis) | undefined
   readonly parsed: Parsed
+  /** Accounts that another node had when this one came, and how often in a row. */
+  readonly passedOver: Map<string, number>
   /** Gives the connection back; it is not used again where it is broken. */
   readonly release: () => void
 }
@@ -34,6 +36,13 @@ interface Known {
   readonly parsed: Parsed
 }
 
+/** How often an account is passed over before it is waited for. */
+const PATIENCE = 2
+const LOCK_NOT_AVAILABLE = '55P03'
+
+const locksOf = (batch: readonly Wanted[]): string[] =>
+  [...new Set(batch.map(({ account }) => lockOf(account)))].sort((a, b) => (a < b ? -1 : 1)).map(String)
+
 const place = (account: string, requestId: string): string => `${account}\n${requestId}`
 
 /** A number for `pg_advisory_xact_lock`, the same on every node. */
@@ -43,7 +52,8 @@ export function lockOf(account: string): bigint {
 
 /**
  * Begins a batch on a connection of its own, in one round trip: the locks in order of their numbers, then the clock, then
- * what the operations name. Locks are advisory: they hold for accounts that do not exist yet, they write nothing, and the
+ * what the operations name. An account that another node has is left for later, so that the others need not wait for it;
+ * the third time it is waited for, before any other lock is taken, so that nobody waits in a circle. Locks are advisory: they hold for accounts that do not exist yet, they write nothing, and the
  * transaction has no number before it has them all, so that an account's entries stand in the order of the positions. What
  * is read is read by later statements, which see all that the one before them in the lock has committed.
  */
@@ -52,27 +62,68 @@ export async function beginSession(
   batch: readonly Wanted[],
   options: SessionOptions,
 ): Promise<Session> {
-  const known: Known = { cells: new Map(), generations: new Map(), parsed: options.parsed }
-  const locks = [...new Set(batch.map(({ account }) => lockOf(account)))].sort((a, b) => (a < b ? -1 : 1))
-  const missing: Missing[] = [{ account: SYSTEM_ACCOUNT, key: 'account' }]
-  for (const { account, ops } of batch)
-    for (const { keys, extra } of ops)
-      for (const key of extra === undefined ? keys : [...keys, ...extra]) missing.push({ account, key })
+  const isWaitedFor = ({ account }: Wanted): boolean => (options.passedOver.get(account) ?? 0) >= PATIENCE
+  const waits = batch.filter(isWaitedFor)
+  const tries = batch.filter((one) => !isWaitedFor(one))
   try {
-    const [, , clock] = await Promise.all([
-      connection.exec('begin'),
-      connection.run(rows.LOCK, [locks.map(String)]),
-      connection.run(rows.CLOCK),
-      fetchAll(connection, missing, known),
-    ])
-    const [at, generation, base] = clock[0] as Row
-    const context = { generation: generation as number, base: base as number }
-    return sessionOn(connection, known, options.clock?.() ?? (at as Millis), context, options.release)
+    try {
+      return await attempt(connection, waits, tries, options)
+    } catch (error) {
+      const isOthersFault = (error as { code?: unknown }).code === LOCK_NOT_AVAILABLE
+      if (!isOthersFault || waits.length === 0 || tries.length === 0) throw error
+      // Whoever has that account does not let it go: its callers are told, and the others of the batch are served.
+      await connection.exec('rollback')
+      const { answer } = commitError(error, false)
+      const session = await attempt(connection, [], tries, options)
+      return {
+        ...session,
+        away: new Map([...(session.away ?? []), ...waits.map(({ account }) => [account, answer] as const)]),
+      }
+    }
   } catch (error) {
     await connection.exec('rollback').catch(() => {})
     options.release()
     throw commitError(error, false)
   }
+}
+
+/** Takes the locks and reads, in one round trip. */
+async function attempt(
+  connection: Connection,
+  waits: readonly Wanted[],
+  tries: readonly Wanted[],
+  { clock: ownClock, parsed, passedOver, release }: SessionOptions,
+): Promise<Session> {
+  const known: Known = { cells: new Map(), generations: new Map(), parsed }
+  const [, , busy, clock] = await Promise.all([
+    connection.exec('begin'),
+    waits.length === 0 ? [] : connection.run(rows.LOCK, [locksOf(waits)]),
+    tries.length === 0 ? [] : connection.run(rows.TRY_LOCK, [locksOf(tries)]),
+    connection.run(rows.CLOCK),
+    fetchAll(connection, wantedBy([...waits, ...tries]), known),
+  ])
+  const taken = new Set(busy.map(([lock]) => lock))
+  const away = new Map<string, null>()
+  for (const { account } of tries) {
+    if (taken.size === 0 || !taken.has(String(lockOf(account)))) passedOver.delete(account)
+    else {
+      passedOver.set(account, (passedOver.get(account) ?? 0) + 1)
+      away.set(account, null)
+    }
+  }
+  for (const { account } of waits) passedOver.delete(account)
+  const [at, generation, base] = clock[0] as Row
+  const context = { generation: generation as number, base: base as number }
+  const session = sessionOn(connection, known, ownClock?.() ?? (at as Millis), context, release)
+  return away.size === 0 ? session : { ...session, away }
+}
+
+function wantedBy(batch: readonly Wanted[]): Missing[] {
+  const missing: Missing[] = [{ account: SYSTEM_ACCOUNT, key: 'account' }]
+  for (const { account, ops } of batch)
+    for (const { keys, extra } of ops)
+      for (const key of extra === undefined ? keys : [...keys, ...extra]) missing.push({ account, key })
+  return missing
 }
 
 function sessionOn(

@@ -41,14 +41,18 @@ const LANES = 2
 /** While one batch is on its way, this many operations must wait for the next to begin. */
 const OVERLAP_FROM = 16
 const READERS = 4
-/** A commit takes two round trips whatever it carries: a batch may be decided for longer than where a thread writes beside. */
-const DECIDE_MS = 6
+/**
+ * A commit takes two round trips whatever it carries. What was locked and read should also be decided: so a batch is bounded by
+ * what can be decided in some 10 ms, and by time only where that takes far longer.
+ */
+const LIMITS: Limits = { maxBatch: 192, maxDecideMs: 25 }
 const PROBE_MS = 500
 
 export function postgresStore(options: PostgresOptions): Store {
   const { url, maxRefusals = 100_000 } = options
   const writers = createPool(url, 'sluice', LANES)
   const parsed = createParsed(options.maxCachedCells ?? 65_536)
+  const passedOver = new Map<string, number>()
   const readers = createPool(url, 'sluice reader', READERS)
   let host: StoreHost | undefined
   let schema: number | undefined
@@ -61,7 +65,7 @@ export function postgresStore(options: PostgresOptions): Store {
   const coalescer: Coalescer = createCoalescer(
     { lanes: LANES, overlapFrom: OVERLAP_FROM, begin },
     {
-      limits: { maxDecideMs: DECIDE_MS, ...options.limits },
+      limits: { ...LIMITS, ...options.limits },
       clocks: {
         wall: options.wall ?? options.now ?? Date.now,
         monotonic: options.monotonic ?? (() => performance.now()),
@@ -74,7 +78,12 @@ export function postgresStore(options: PostgresOptions): Store {
     try {
       const connection = await writers.take()
       const release = () => writers.give(connection)
-      const session = await beginSession(connection, batch, { clock: options.now, parsed, release })
+      const session = await beginSession(connection, batch, {
+        clock: options.now,
+        parsed,
+        passedOver,
+        release,
+      })
       noteClock(session.now)
       return { ...session, commit: () => watched(session.commit() as Promise<void>) }
     } catch (error) {
