@@ -62,7 +62,9 @@ export async function beginSession(
   batch: readonly Wanted[],
   options: SessionOptions,
 ): Promise<Session> {
-  const isWaitedFor = ({ account }: Wanted): boolean => (options.passedOver.get(account) ?? 0) >= PATIENCE
+  // One that stands alone makes nobody wait but its own.
+  const isWaitedFor = ({ account }: Wanted): boolean =>
+    batch.length === 1 || (options.passedOver.get(account) ?? 0) >= PATIENCE
   const waits = batch.filter(isWaitedFor)
   const tries = batch.filter((one) => !isWaitedFor(one))
   try {
