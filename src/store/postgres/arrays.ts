@@ -1,6 +1,6 @@
 /**
  * Arrays as PostgreSQL takes them in binary (`array_recv`): a head, then each element's length and bytes. As text each quote in
- * a cell would be escaped here and read back there, which took most of a commit's processor time on both sides.
+ * a cell would be escaped here and read back there.
  */
 export type Element = 'text' | 'bigint' | 'integer' | 'smallint'
 

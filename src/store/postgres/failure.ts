@@ -35,7 +35,7 @@ const BY_CODE: Readonly<Record<string, Failure>> = {
   '53200': {
     outcome: 'unavailable',
     says: 'PostgreSQL has no room for more locks, or no memory',
-    remedy: 'Raise max_locks_per_transaction (256 for every eight nodes), or give it more memory.',
+    remedy: 'Raise max_locks_per_transaction (each node takes up to 384 locks), or give it more memory.',
   },
   '53300': {
     outcome: 'unavailable',

@@ -53,9 +53,11 @@ export function lockOf(account: string): bigint {
 /**
  * Begins a batch on a connection of its own, in one round trip: the locks in order of their numbers, then the clock, then
  * what the operations name. An account that another node has is left for later, so that the others need not wait for it;
- * the third time it is waited for, before any other lock is taken, so that nobody waits in a circle. Locks are advisory: they hold for accounts that do not exist yet, they write nothing, and the
- * transaction has no number before it has them all, so that an account's entries stand in the order of the positions. What
- * is read is read by later statements, which see all that the one before them in the lock has committed.
+ * the third time it is waited for, before any other lock is taken, so that nobody waits in a circle.
+ *
+ * Locks are advisory: they hold for accounts that do not exist yet, they write nothing, and the transaction has no number
+ * before it has them all, so that an account's entries stand in the order of the positions. What is read is read by later
+ * statements, which see all that the one before them in the lock has committed.
  */
 export async function beginSession(
   connection: Connection,
@@ -360,6 +362,7 @@ function createWrites(
         Object.values(table).forEach((one, place) => {
           for (const column of one) column.length = lengths[place] as number
         })
+        bytes = before
         throw error
       }
       return bytes - before

@@ -30,7 +30,7 @@ export interface PostgresOptions {
   readonly wall?: () => Millis
   readonly monotonic?: () => number
   readonly limits?: Limits
-  /** Parsed cells kept in memory, about 3 KB each with their texts. */
+  /** Parsed cells kept in memory, with their texts. */
   readonly maxCachedCells?: number
   /** Lines that the log of refusals keeps. */
   readonly maxRefusals?: number

@@ -18,12 +18,12 @@ export interface IdSource {
 }
 export type IdRow = readonly [id: string, account: number]
 
-/** About 2 ms, and as much time for others. */
+/** Read at once, in 0.7 ms; then others have their turn. */
 const SLICE = 2_000
 const PAUSE_MS = 4
 
 /**
- * Learns the ids of a file, while others work: about 4 s a million. Until it has, every id may be known. Whoever writes to the
+ * Learns the ids of a file, while others work: about 5 s a million. Until it has, every id may be known. Whoever writes to the
  * file meanwhile adds what it writes.
  */
 export function learnKnownIds(source: IdSource): KnownIds & { stop(): void } {
