@@ -8,10 +8,24 @@ import { dirname, join } from 'node:path'
 const root = join(import.meta.dirname, '..')
 const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'))
 
-rmSync(join(root, 'dist'), { recursive: true, force: true })
-execFileSync(process.execPath, [join(typescript, 'bin/tsc'), '-p', join(root, 'tsconfig.build.json')], {
-  stdio: 'inherit',
-})
-for (const file of globSync('**/*.{sql,yaml}', { cwd: join(root, 'src') })) {
-  cpSync(join(root, 'src', file), join(root, 'dist', file))
+const compile = (config: string): void =>
+  void execFileSync(process.execPath, [join(typescript, 'bin/tsc'), '-p', join(root, config)], {
+    stdio: 'inherit',
+  })
+
+/** The client carries the types that it shares with the server: its folder in `dist/` is `client/`, theirs `src/`. */
+function buildClient(): void {
+  rmSync(join(root, 'client/dist'), { recursive: true, force: true })
+  compile('tsconfig.client.json')
+  cpSync(join(root, 'LICENSE'), join(root, 'client/LICENSE'))
 }
+
+function buildServer(): void {
+  rmSync(join(root, 'dist'), { recursive: true, force: true })
+  compile('tsconfig.build.json')
+  for (const file of globSync('**/*.{sql,yaml}', { cwd: join(root, 'src') }))
+    cpSync(join(root, 'src', file), join(root, 'dist', file))
+}
+
+if (process.argv[2] === 'client') buildClient()
+else buildServer()

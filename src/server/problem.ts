@@ -4,10 +4,10 @@
  * nothing of its message or stack is told.
  */
 import type { FastifyReply } from 'fastify'
+import { retryAfter } from '../decision-headers.ts'
 import { ERRORS, type ErrorCode, SluiceError } from '../errors.ts'
 import { AmountOverflow } from '../units.ts'
 import type { Problem } from '../wire.ts'
-import { retryAfter } from './headers.ts'
 import { REMEDIES } from './remedies.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8'

@@ -1,10 +1,10 @@
 // The life of a request over HTTP: reserve, extend, settle, release, record, refund, explain, batch.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { type Item, parseList } from '../../../test/structured-fields.ts'
 import { memoryStore } from '../../store/memory.ts'
 import { POLICY } from '../fixtures/policy.ts'
 import { type Answer, createWorld, type World } from '../fixtures/world.ts'
-import { type Item, parseList } from '../structured-fields.ts'
 
 let world: World
 before(async () => {

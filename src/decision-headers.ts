@@ -5,8 +5,7 @@
  * A limit of one subject carries it as partition key, `pk`. The length of a window is not part of an answer, so
  * there is no `w`.
  */
-import type { DecisionAnswer, Limit } from '../wire.ts'
-import { isPrintable, writeBytes, writeString } from './structured-fields.ts'
+import type { DecisionAnswer, Limit } from './wire.ts'
 
 export interface DecisionHeaders {
   readonly 'ratelimit-policy'?: string
@@ -55,6 +54,9 @@ function quota(amount: string, unit: string): number {
   return Math.min(MOST, unit === 'cu' ? Math.round(Number(amount) * 1_000_000) : Math.floor(Number(amount)))
 }
 
+/** RFC 9651, section 3.3.3. */
+const PRINTABLE = /^[ -~]*$/
+
 /** Names of limits come from policies, so there are few: each is quoted once. */
 const names = new Map<string, string | undefined>()
 
@@ -62,7 +64,7 @@ const names = new Map<string, string | undefined>()
 function quoted(name: string): string | undefined {
   let text = names.get(name)
   if (text !== undefined || names.has(name)) return text
-  text = isPrintable(name) ? writeString(name) : undefined
+  text = PRINTABLE.test(name) ? `"${name.replace(/[\\"]/g, '\\$&')}"` : undefined
   if (names.size >= 1000) names.clear()
   names.set(name, text)
   return text
@@ -77,5 +79,10 @@ function unitOf({ unit }: Limit): string | undefined {
 }
 
 function partitionOf({ by, subject }: Limit): string {
-  return by === undefined || subject === undefined ? '' : `;pk=${writeBytes(Buffer.from(`${by}=${subject}`))}`
+  return by === undefined || subject === undefined ? '' : `;pk=:${base64(`${by}=${subject}`)}:`
+}
+
+/** Of its UTF-8; standard in every runtime. */
+function base64(text: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)))
 }

@@ -1,6 +1,6 @@
 /**
- * Structured Field Values for HTTP, RFC 9651: the text of a header as data, and back. `headers.ts` writes with it; the
- * parser is as strict as the RFC demands, so that tests prove what is sent by reading it as a strict client would.
+ * Structured Field Values for HTTP, RFC 9651: the text of a header as data, and back, as strict as the RFC demands, so that
+ * tests prove what is sent by reading it as a strict client would.
  *
  * Two leniencies, both on purpose: section 4.2.7 asks parsers not to fail on a byte sequence whose base64 lacks its
  * padding or has non-zero pad bits, and the `pk` samples of draft-ietf-httpapi-ratelimit-headers are such. What is

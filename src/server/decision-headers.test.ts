@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { type Item, parseList, writeList } from '../../test/structured-fields.ts'
+import { decisionHeaders, retryAfter } from '../decision-headers.ts'
 import type { DecisionAnswer, Limit } from '../wire.ts'
-import { decisionHeaders, retryAfter } from './headers.ts'
-import { type Item, parseList, writeList } from './structured-fields.ts'
 
 const answerOf = (limits: readonly Limit[], more: Partial<DecisionAnswer> = {}): DecisionAnswer => ({
   ...{

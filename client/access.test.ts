@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import { openScene, type Scene } from '../test/client.ts'
+import { AccessRefused, SluiceError } from './index.ts'
+
+describe('access', () => {
+  let scene: Scene
+  before(async () => {
+    scene = await openScene()
+  })
+  after(() => scene.close())
+
+  const write = (account: string, words: number) => ({ account, feature: 'write', estimate: { words } })
+  const credits = async (account: string) => (await scene.client().account(account)).credits
+  const state = async (account: string, id: string) => (await scene.client().explain(account, id)).state
+
+  test('runs the work, charges what it reported, and gives the rest back', async () => {
+    await scene.account('reports', '100')
+    const client = scene.client()
+    const answer = await client.access(write('reports', 10), (lease) => {
+      assert.equal(lease.granted, '10')
+      assert.equal(lease.report({ words: 3 }), true)
+      return 'text'
+    })
+    assert.ok(answer.ok)
+    assert.equal(answer.value, 'text')
+    assert.equal(answer.charge?.charged, '3')
+    assert.equal(answer.charge?.returned, '7')
+    assert.equal((await credits('reports')).available, '97')
+  })
+
+  test('charges as estimated where nothing was reported, and nothing where the work failed', async () => {
+    await scene.account('silent', '100')
+    const client = scene.client()
+    const done = await client.access(write('silent', 10), () => 1)
+    assert.ok(done.ok && done.charge?.charged === '10')
+    await assert.rejects(
+      client.access({ ...write('silent', 10), request_id: 'broken' }, () => Promise.reject(new Error('no'))),
+      /no/,
+    )
+    assert.equal(await state('silent', 'broken'), 'released')
+    await assert.rejects(
+      client.access({ ...write('silent', 10), request_id: 'half' }, (lease) => {
+        lease.report({ words: 4 })
+        throw new Error('half way')
+      }),
+      /half way/,
+    )
+    assert.equal(await state('silent', 'half'), 'settled')
+    assert.equal((await credits('silent')).available, '86')
+    assert.equal((await credits('silent')).held, '0')
+  })
+
+  test('a refusal is a value, or an error where it is asked for', async () => {
+    await scene.account('poor', '5')
+    const client = scene.client()
+    const never = () => assert.fail('the work ran')
+    const refused = await client.access(write('poor', 10), never)
+    assert.ok(!refused.ok)
+    assert.equal(refused.outcome, 'deny')
+    assert.equal(refused.reason, 'credits_short')
+    assert.deepEqual(refused.decision?.unblock, { credits: '5', at_most: '5' })
+    await assert.rejects(
+      client.accessOrThrow(write('poor', 10), never),
+      (error) => error instanceof AccessRefused && error.refusal.reason === 'credits_short',
+    )
+    await assert.rejects(
+      client.access({ account: 'poor', feature: 'paint' }, never),
+      (error) => error instanceof SluiceError && error.code === 'feature_unknown',
+    )
+  })
+
+  test('what has been done is not done again', async () => {
+    await scene.account('twice', '100')
+    const client = scene.client()
+    let runs = 0
+    const once = () => client.access({ ...write('twice', 10), request_id: 'r' }, () => ++runs)
+    assert.ok((await once()).ok)
+    const again = await once()
+    assert.ok(!again.ok)
+    assert.equal(again.outcome, 'done')
+    assert.equal(again.reason, 'settled')
+    assert.equal(runs, 1)
+  })
+
+  test('a lease grows before it runs out, and says when there is no more', async () => {
+    await scene.account('grows', '30')
+    const client = scene.client()
+    let words = 0
+    const answer = await client.access(write('grows', 10), async (lease) => {
+      while (lease.report({ words }) && words < 100) {
+        words++
+        await pause(5)
+      }
+      assert.ok(lease.signal.aborted)
+      assert.equal((lease.signal.reason as SluiceError).code, 'spent')
+      assert.ok(Number(lease.granted) > 20, String(lease.granted))
+      return words
+    })
+    assert.ok(answer.ok)
+    assert.ok(words > 20 && words <= 30, `${words}`)
+    assert.equal(answer.charge?.charged, String(words))
+    assert.equal(answer.charge?.debt, '0')
+  })
+
+  test('a hold is renewed for as long as the work takes', async () => {
+    await scene.account('long', '100')
+    const answer = await scene.client().access(write('long', 10), async (lease) => {
+      await pause(3_500)
+      assert.ok(!lease.signal.aborted)
+    })
+    assert.ok(answer.ok)
+    assert.equal(answer.charge?.charged, '10')
+    assert.equal(answer.charge?.returned, '0')
+  })
+
+  test('the caller’s signal, and the time it gives, end the work and the hold', async () => {
+    await scene.account('ends', '100')
+    const client = scene.client()
+    const untilAborted = (signal: AbortSignal) =>
+      new Promise<never>((_, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
+      )
+    for (const afterMs of [0, 1, 3, 10, 50]) {
+      const controller = new AbortController()
+      setTimeout(() => controller.abort(new Error('enough')), afterMs)
+      await assert.rejects(
+        client.access(write('ends', 1), ({ signal }) => untilAborted(signal), { signal: controller.signal }),
+        /enough/,
+      )
+    }
+    await assert.rejects(
+      client.access(write('ends', 1), ({ signal }) => untilAborted(signal), { timeoutMs: 20 }),
+      { name: 'TimeoutError' },
+    )
+    assert.ok(await client.flush())
+    const { held, available } = await credits('ends')
+    assert.deepEqual({ held, available }, { held: '0', available: '100' })
+  })
+
+  test('closing ends what runs', async () => {
+    await scene.account('closes', '100')
+    const client = scene.client()
+    const running = client.access(write('closes', 10), async (lease) => {
+      lease.report({ words: 2 })
+      await new Promise((resolve) => lease.signal.addEventListener('abort', resolve, { once: true }))
+      throw lease.signal.reason
+    })
+    const ended = assert.rejects(running, { code: 'closing' })
+    await pause(100)
+    assert.equal(client.running, 1)
+    assert.ok(await client.close())
+    await ended
+    assert.equal((await credits('closes')).available, '98')
+    await assert.rejects(
+      client.access(write('closes', 1), () => 1),
+      { code: 'closing' },
+    )
+  })
+
+  test('10,000 leases at once leave no timer behind', { timeout: 120_000 }, async () => {
+    await scene.account('many', '100000', 'steady')
+    const client = scene.client({ deadlineMs: 60_000 })
+    const before = timers()
+    await client.access(write('many', 1), () => 1)
+    let most = 0
+    let letGo = (): void => {}
+    const all = new Promise<void>((resolve) => {
+      letGo = resolve
+    })
+    const runs = Array.from({ length: 10_000 }, () =>
+      client.access(write('many', 1), async (lease) => {
+        most = Math.max(most, client.running)
+        if (most === 10_000) letGo()
+        await all
+        lease.report({ words: 1 })
+      }),
+    )
+    const answers = await Promise.all(runs.map((run) => run.finally(letGo)))
+    assert.equal(answers.filter(({ ok }) => ok).length, 10_000)
+    assert.equal(most, 10_000)
+    assert.equal(client.running, 0)
+    assert.ok(timers() <= before + 1, `${timers()} timers, ${before} before`)
+    const { held, available } = await credits('many')
+    assert.deepEqual({ held, available }, { held: '0', available: '89999' })
+  })
+})
+
+const timers = (): number => process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length

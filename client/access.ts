@@ -1,0 +1,299 @@
+/** Reserve, run, settle: every way out ends the hold. */
+import type {
+  AmountIn,
+  ChargeAnswer,
+  DecisionAnswer,
+  ExtendRequest,
+  Operation,
+  QuantitiesIn,
+  ReserveRequest,
+  SettleRequest,
+} from '../src/wire.ts'
+import type { Bounds } from './bounds.ts'
+import { isUnavailable, SluiceError, wasNeverSent } from './error.ts'
+import { createLease, type Lease, type LiveLease } from './lease.ts'
+import type { Outage, Pass, Unavailability } from './outage.ts'
+import type { Together } from './together.ts'
+import type { CallOptions } from './transport.ts'
+
+/** As reserve takes it; without an id one is made. */
+export type AccessRequest = Omit<ReserveRequest, 'request_id' | 'dry_run'> & { readonly request_id?: string }
+
+export interface AccessOptions extends CallOptions {
+  readonly onUnavailable?: Unavailability
+  /** How long the work may take, in milliseconds, before its lease is aborted. Absent: as long as it likes. */
+  readonly timeoutMs?: number
+  /** Told with the settlement, for reports. */
+  readonly endpoint?: string
+}
+
+/** The work ran, and this is what it answered. */
+export interface Granted<T> {
+  readonly ok: true
+  readonly value: T
+  readonly request_id: string
+  /** Undefined where Sluice was away. */
+  readonly decision: DecisionAnswer | undefined
+  /** Undefined where nothing was charged, or where that is told later (`pending`). */
+  readonly charge: ChargeAnswer | undefined
+  readonly pending: boolean
+  /** Sluice would not take the settlement, which is therefore not charged. */
+  readonly error?: SluiceError
+}
+
+/** The work did not run. */
+export interface Refused {
+  readonly ok: false
+  readonly request_id: string
+  /**
+   * `wait` and `deny` as decided; `done` where this request has run before and is no longer open; `unavailable` where Sluice
+   * is away and nobody may pass.
+   */
+  readonly outcome: 'wait' | 'deny' | 'done' | 'unavailable'
+  readonly reason: string
+  readonly retryAfterMs: number | undefined
+  readonly decision: DecisionAnswer | undefined
+  readonly error: SluiceError | undefined
+}
+
+export type Access<T> = Granted<T> | Refused
+
+/** What `accessOrThrow` throws for a refusal. */
+export class AccessRefused extends Error {
+  override readonly name = 'AccessRefused'
+  readonly refusal: Refused
+  constructor(refusal: Refused) {
+    super(`${refusal.outcome}: ${refusal.reason}`)
+    this.refusal = refusal
+  }
+}
+
+export interface Accesses {
+  access<T>(
+    request: AccessRequest,
+    work: (lease: Lease) => T | Promise<T>,
+    options?: AccessOptions,
+  ): Promise<Access<T>>
+  /** Aborts all that runs, and waits for its ends. */
+  close(): Promise<void>
+  readonly running: number
+}
+
+export interface AccessesOptions {
+  readonly together: Together
+  readonly outage: Outage
+  readonly bounds: Bounds
+  readonly onUnavailable: Unavailability
+  readonly onLost: ((operation: Operation, error: SluiceError) => void) | undefined
+}
+
+export function createAccesses(given: AccessesOptions): Accesses {
+  const { together, outage, bounds } = given
+  const live = new Map<LiveLease, Promise<unknown>>()
+  let closing = false
+
+  async function decide(
+    request: ReserveRequest,
+    options: AccessOptions,
+  ): Promise<DecisionAnswer | SluiceError> {
+    try {
+      const answer = (await together.call({ op: 'reserve', ...request }, options)) as DecisionAnswer
+      outage.answered()
+      if (answer.outcome === 'allow' || answer.outcome === 'partial') bounds.learn(request, answer.cost)
+      return answer
+    } catch (error) {
+      // It may have been decided all the same: then a hold stands.
+      if (!(error instanceof SluiceError)) {
+        giveBack(request)
+        throw error
+      }
+      if (!isUnavailable(error)) throw error
+      return error
+    }
+  }
+
+  function giveBack({ request_id, account }: ReserveRequest): void {
+    keep({ op: 'release', request_id, account })
+  }
+
+  function keep(operation: Operation): boolean {
+    if (outage.keep(operation)) return true
+    given.onLost?.(
+      operation,
+      new SluiceError({
+        code: 'unavailable',
+        status: 0,
+        detail: 'there is no more room for what could not be told',
+      }),
+    )
+    return false
+  }
+
+  async function access<T>(
+    wanted: AccessRequest,
+    work: (lease: Lease) => T | Promise<T>,
+    options: AccessOptions = {},
+  ): Promise<Access<T>> {
+    const request: ReserveRequest = { ...wanted, request_id: wanted.request_id ?? crypto.randomUUID() }
+    if (closing) throw new SluiceError({ code: 'closing', status: 0, detail: 'this client has been closed' })
+    const decided = await decide(request, options)
+    if (!(decided instanceof SluiceError)) {
+      const refusal = refusalOf(decided)
+      return refusal ?? run(request, decided, undefined, work, options)
+    }
+    const how = options.onUnavailable ?? given.onUnavailable
+    const pass = outage.letThrough(how, request.account, bounds.of(request))
+    if (pass !== undefined) return run(request, undefined, pass, work, options)
+    if (!wasNeverSent(decided)) giveBack(request)
+    return {
+      ok: false,
+      request_id: request.request_id,
+      outcome: 'unavailable',
+      reason: 'unavailable',
+      retryAfterMs: decided.retryAfterMs,
+      decision: undefined,
+      error: decided,
+    }
+  }
+
+  async function run<T>(
+    request: ReserveRequest,
+    decision: DecisionAnswer | undefined,
+    pass: Pass | undefined,
+    work: (lease: Lease) => T | Promise<T>,
+    options: AccessOptions,
+  ): Promise<Granted<T>> {
+    let taken = bounds.of(request)
+    const one = createLease({
+      request,
+      decision,
+      extend: (extend: ExtendRequest) =>
+        together.call({ op: 'extend', ...extend }) as Promise<DecisionAnswer>,
+      mayUse(used) {
+        const most = costOf(request, used)
+        if (pass === undefined || taken === undefined || most === undefined || most <= taken) return true
+        if (!pass.more(most - taken)) return false
+        taken = most
+        return true
+      },
+      signal: options.signal,
+      timeoutMs: options.timeoutMs,
+    })
+    const startedAt = Date.now()
+    // In a turn of its own, so that it counts as running when its work begins.
+    const running = Promise.resolve().then(async () => {
+      let failed = true
+      try {
+        const value = await work(one.lease)
+        failed = false
+        const end = await finish(request, one, pass, startedAt, options, failed)
+        return { ok: true, value, request_id: request.request_id, decision, ...end } as const
+      } finally {
+        if (failed) await finish(request, one, pass, startedAt, options, failed).catch(() => {})
+        live.delete(one)
+      }
+    })
+    live.set(one, running)
+    return running
+  }
+
+  /** The most that what was used can cost. */
+  function costOf(
+    request: ReserveRequest,
+    { quantities, cost }: { readonly quantities?: QuantitiesIn; readonly cost?: AmountIn },
+  ): bigint | undefined {
+    const { feature, attributes, estimate } = request
+    if (cost !== undefined) return bounds.of({ feature, cost })
+    return bounds.of({
+      feature,
+      ...(attributes !== undefined && { attributes }),
+      estimate: { ...estimate, ...quantities },
+    })
+  }
+
+  /** What work that failed has not told, it has not used; of work that succeeded it counts as estimated. */
+  function usageOf(
+    request: ReserveRequest,
+    { used: { quantities, cost } }: LiveLease,
+    failed: boolean,
+  ): Pick<SettleRequest, 'usage' | 'cost'> | undefined {
+    if (cost !== undefined) return { cost }
+    if (failed) return quantities === undefined ? undefined : { usage: quantities }
+    if (request.cost !== undefined && quantities === undefined) return { cost: request.cost }
+    const usage = { ...request.estimate, ...quantities }
+    return Object.keys(usage).length === 0 ? undefined : { usage }
+  }
+
+  async function finish(
+    request: ReserveRequest,
+    one: LiveLease,
+    pass: Pass | undefined,
+    startedAt: number,
+    options: AccessOptions,
+    failed: boolean,
+  ): Promise<Pick<Granted<unknown>, 'charge' | 'pending' | 'error'>> {
+    await one.end()
+    const { request_id, account, subject, feature, attributes } = request
+    const usage = usageOf(request, one, failed)
+    pass?.end(usage === undefined ? 0n : costOf(request, { ...usage, quantities: usage.usage ?? {} }))
+    const operation: Operation =
+      usage === undefined
+        ? { op: 'release', request_id, account }
+        : {
+            op: 'settle',
+            request_id,
+            account,
+            // Named, so that it is charged as well where the reserve never arrived.
+            feature,
+            ...(subject !== undefined && { subject }),
+            ...(attributes !== undefined && { attributes }),
+            ...usage,
+            ...(options.endpoint !== undefined && { endpoint: options.endpoint }),
+            started_at: startedAt,
+            duration_ms: Date.now() - startedAt,
+          }
+    try {
+      const answer = await together.call(operation, { deadlineMs: options.deadlineMs })
+      outage.answered()
+      return { charge: usage === undefined ? undefined : (answer as ChargeAnswer), pending: false }
+    } catch (error) {
+      if (isUnavailable(error)) return { charge: undefined, pending: keep(operation) }
+      if (error instanceof SluiceError) {
+        given.onLost?.(operation, error)
+        return { charge: undefined, pending: false, error }
+      }
+      throw error
+    }
+  }
+
+  return {
+    access,
+    async close() {
+      closing = true
+      const reason = new SluiceError({ code: 'closing', status: 0, detail: 'this client is being closed' })
+      const ends = [...live].map(([one, running]) => {
+        one.stop(reason)
+        return running
+      })
+      await Promise.allSettled(ends)
+    },
+    get running() {
+      return live.size
+    },
+  }
+}
+
+function refusalOf(decision: DecisionAnswer): Refused | undefined {
+  const { outcome, request_id, reason, state, replayed, retry_after_ms } = decision
+  const isDone = replayed && state !== 'open'
+  if (!isDone && (outcome === 'allow' || outcome === 'partial')) return undefined
+  return {
+    ok: false,
+    request_id,
+    outcome: isDone ? 'done' : (outcome as 'wait' | 'deny'),
+    reason: isDone ? state : reason,
+    retryAfterMs: retry_after_ms,
+    decision,
+    error: undefined,
+  }
+}

@@ -1,0 +1,191 @@
+import type * as wire from '../src/wire.ts'
+import {
+  type Access,
+  type AccessOptions,
+  AccessRefused,
+  type AccessRequest,
+  createAccesses,
+} from './access.ts'
+import { createBounds } from './bounds.ts'
+import { createBreaker } from './breaker.ts'
+import type { SluiceError } from './error.ts'
+import type { Lease } from './lease.ts'
+import { createOutage, type Unavailability } from './outage.ts'
+import { memorySpool, type Spool } from './spool.ts'
+import { createTogether } from './together.ts'
+import { type CallOptions, createTransport } from './transport.ts'
+
+export interface ClientOptions {
+  /** Where Sluice listens: `http://127.0.0.1:8080`. */
+  readonly url: string
+  readonly key: string
+  /** Milliseconds in which a call is answered or fails, retries included: 250. */
+  readonly deadlineMs?: number
+  /** How long a call that decides or meters waits for others to travel with, in milliseconds: 1. 0 sends each for itself. */
+  readonly togetherMs?: number
+  /** Who is let through while Sluice is away: nobody (`closed`). */
+  readonly onUnavailable?: Unavailability
+  /** Failures in a row after which Sluice is left alone for a while, and how long at first and at most. */
+  readonly breaker?: { readonly failures?: number; readonly restMs?: number; readonly maxRestMs?: number }
+  /** Where that is kept which could not be told: in memory. */
+  readonly spool?: Spool
+  /** How many operations it keeps, and how many requests may be let through at once while Sluice is away: 10,000. */
+  readonly maxKept?: number
+  /** Told of an operation that Sluice would never take, or that there was no room for. */
+  readonly onLost?: (operation: wire.Operation, error: SluiceError) => void
+  /** In place of the runtime's. */
+  readonly fetch?: typeof globalThis.fetch
+}
+
+/** All of it may be called from anywhere, and any number of times with the same ids: nothing counts twice. */
+export interface Client {
+  /**
+   * Asks for what the request needs, runs the work with a lease on it, and charges what it reported; every way out ends the
+   * hold. A refusal is a value with `ok: false`. Rejects with what the work threw, or with a `SluiceError` where the request is wrong.
+   */
+  access<T>(
+    request: AccessRequest,
+    work: (lease: Lease) => T | Promise<T>,
+    options?: AccessOptions,
+  ): Promise<Access<T>>
+  /** The same, answering what the work answered, and throwing `AccessRefused`. */
+  accessOrThrow<T>(
+    request: AccessRequest,
+    work: (lease: Lease) => T | Promise<T>,
+    options?: AccessOptions,
+  ): Promise<T>
+
+  reserve(request: wire.ReserveRequest, options?: CallOptions): Promise<wire.DecisionAnswer>
+  extend(request: wire.ExtendRequest, options?: CallOptions): Promise<wire.DecisionAnswer>
+  settle(request: wire.SettleRequest, options?: CallOptions): Promise<wire.ChargeAnswer>
+  release(request: wire.ReleaseRequest, options?: CallOptions): Promise<wire.ReleaseAnswer>
+  record(request: wire.RecordRequest, options?: CallOptions): Promise<wire.ChargeAnswer>
+  refund(
+    account: string,
+    requestId: string,
+    request: wire.RefundRequest,
+    options?: CallOptions,
+  ): Promise<wire.RefundAnswer>
+
+  createAccount(request: wire.AccountRequest, options?: CallOptions): Promise<wire.AccountView>
+  /** `subject` selects whose windows are told. */
+  account(id: string, subject?: wire.Subject, options?: CallOptions): Promise<wire.AccountView>
+  updateAccount(id: string, patch: wire.AccountPatch, options?: CallOptions): Promise<wire.AccountView>
+  grant(account: string, request: wire.GrantRequest, options?: CallOptions): Promise<wire.GrantAnswer>
+  revoke(
+    account: string,
+    grant: string,
+    request?: wire.RevokeRequest,
+    options?: CallOptions,
+  ): Promise<wire.GrantView>
+  usage(account: string, query: wire.UsageQuery, options?: CallOptions): Promise<wire.List<wire.UsageRow>>
+  /** The whole story of a request. */
+  explain(account: string, requestId: string, options?: CallOptions): Promise<wire.Explanation>
+
+  /** Operations that wait to be told. */
+  readonly kept: number
+  /** Requests whose work is running. */
+  readonly running: number
+  /** Waits until all that is kept has been told, at most so long; answers whether it was. */
+  flush(withinMs?: number): Promise<boolean>
+  /** Aborts what is running, ends its holds, tells what is kept, at most so long. Answers whether all was told. */
+  close(withinMs?: number): Promise<boolean>
+}
+
+const DEADLINE_MS = 250
+const FLUSH_MS = 5_000
+
+export function createClient(options: ClientOptions): Client {
+  const { deadlineMs = DEADLINE_MS, breaker: rests = {} } = options
+  const transport = createTransport({
+    url: options.url,
+    key: options.key,
+    // Looked up when it is called: some runtimes want it called on the global object.
+    fetch: options.fetch ?? ((...given) => globalThis.fetch(...given)),
+    deadlineMs,
+    breaker: createBreaker({
+      failures: rests.failures ?? 5,
+      restMs: rests.restMs ?? 500,
+      maxRestMs: rests.maxRestMs ?? 10_000,
+      now: () => performance.now(),
+      random: Math.random,
+    }),
+    random: Math.random,
+  })
+  const together = createTogether({ transport, withinMs: options.togetherMs ?? 1, deadlineMs })
+  const outage = createOutage({
+    transport,
+    spool: options.spool ?? memorySpool(),
+    maxKept: options.maxKept ?? 10_000,
+    onLost: options.onLost,
+  })
+  const accesses = createAccesses({
+    together,
+    outage,
+    bounds: createBounds(),
+    onUnavailable: options.onUnavailable ?? 'closed',
+    onLost: options.onLost,
+  })
+
+  const part = encodeURIComponent
+  async function send<T>(method: string, path: string, body?: unknown, call?: CallOptions): Promise<T> {
+    const { body: answer } = await transport.send(method, path, body, call)
+    return answer as T
+  }
+  const metered =
+    <Request, Answer>(op: wire.Operation['op']) =>
+    async (request: Request, call?: CallOptions): Promise<Answer> =>
+      (await together.call({ op, ...request } as unknown as wire.Operation, call)) as Answer
+
+  return {
+    access: accesses.access,
+    async accessOrThrow(request, work, call) {
+      const answer = await accesses.access(request, work, call)
+      if (!answer.ok) throw new AccessRefused(answer)
+      return answer.value
+    },
+    reserve: metered('reserve'),
+    extend: metered('extend'),
+    settle: metered('settle'),
+    release: metered('release'),
+    record: metered('record'),
+    refund: (account, id, request, call) =>
+      send('POST', `/v1/accounts/${part(account)}/requests/${part(id)}/refund`, request, call),
+    createAccount: (request, call) => send('POST', '/v1/accounts', request, call),
+    account: (id, subject, call) =>
+      send('GET', `/v1/accounts/${part(id)}${queryOf({ ...subject })}`, undefined, call),
+    updateAccount: (id, patch, call) => send('PATCH', `/v1/accounts/${part(id)}`, patch, call),
+    grant: (account, request, call) => send('POST', `/v1/accounts/${part(account)}/grants`, request, call),
+    revoke: (account, grant, request = {}, call) =>
+      send('POST', `/v1/accounts/${part(account)}/grants/${part(grant)}/revoke`, request, call),
+    usage: (account, { group_by, ...query }, call) =>
+      send(
+        'GET',
+        `/v1/accounts/${part(account)}/usage${queryOf({ ...query, group_by: group_by?.join(',') })}`,
+        undefined,
+        call,
+      ),
+    explain: (account, id, call) =>
+      send('GET', `/v1/accounts/${part(account)}/requests/${part(id)}`, undefined, call),
+    get kept() {
+      return outage.kept
+    },
+    get running() {
+      return accesses.running
+    },
+    flush: (withinMs = FLUSH_MS) => outage.flush(withinMs),
+    async close(withinMs = FLUSH_MS) {
+      await accesses.close()
+      const told = await outage.flush(withinMs)
+      outage.close()
+      return told
+    },
+  }
+}
+
+function queryOf(values: Readonly<Record<string, string | number | undefined>>): string {
+  const query = new URLSearchParams()
+  for (const [name, value] of Object.entries(values)) if (value !== undefined) query.set(name, String(value))
+  const text = query.toString()
+  return text === '' ? '' : `?${text}`
+}

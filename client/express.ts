@@ -1,0 +1,51 @@
+/** Express middleware, and that of anything else with Node's requests and responses. */
+import { type Admitted, enter, type GuardOptions } from './guard.ts'
+import type { Lease } from './lease.ts'
+
+/** As much of Node's `ServerResponse` as is used here. */
+export interface NodeResponse {
+  statusCode: number
+  readonly headersSent: boolean
+  readonly writableFinished: boolean
+  setHeader(name: string, value: string): unknown
+  end(body?: string): unknown
+  once(event: 'close', listener: () => void): unknown
+}
+
+/** The lease of a request; undefined where it passed unmetered. */
+export const leaseOf = (request: object): Lease | undefined => leases.get(request)
+const leases = new WeakMap<object, Lease>()
+
+export function sluice<Request extends object, Response extends NodeResponse>(
+  options: GuardOptions<Request>,
+) {
+  return (request: Request, response: Response, next: (error?: unknown) => void): void => {
+    enter(request, options).then((entry) => {
+      if (!entry.pass) return send(response, entry.refusal)
+      if (entry.admitted !== undefined) follow(request, response, entry.admitted)
+      next()
+    }, next)
+  }
+}
+
+/** Metered until the response is sent whole or its connection ends. */
+export function follow(request: object, response: NodeResponse, admitted: Admitted): void {
+  leases.set(request, admitted.lease)
+  setHeaders(response, admitted.headers)
+  response.once('close', () => {
+    void admitted.end({ status: response.statusCode, cutOff: !response.writableFinished })
+  })
+}
+
+function send(
+  response: NodeResponse,
+  refusal: { status: number; headers: Readonly<Record<string, string>>; body: string },
+): void {
+  response.statusCode = refusal.status
+  setHeaders(response, refusal.headers)
+  response.end(refusal.body)
+}
+
+function setHeaders(response: NodeResponse, headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
+}

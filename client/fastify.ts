@@ -1,0 +1,32 @@
+/** A Fastify hook: `app.addHook('preHandler', sluice({ … }))`, for one route, a plugin's, or all. */
+import { follow, leaseOf, type NodeResponse } from './express.ts'
+import { enter, type GuardOptions } from './guard.ts'
+
+export { leaseOf }
+
+/** As much of Fastify's `Reply` as is used here. */
+export interface FastifyReplyLike {
+  readonly raw: NodeResponse
+  code(status: number): unknown
+  headers(values: Record<string, string>): unknown
+  send(body: string): unknown
+}
+
+/** `leaseOf(request)` is the request's lease. */
+export function sluice<Request extends object>(options: GuardOptions<Request>) {
+  return async (request: Request, reply: FastifyReplyLike): Promise<unknown> => {
+    const entry = await enter(request, options)
+    if (entry.pass) {
+      if (entry.admitted !== undefined) {
+        reply.headers({ ...entry.admitted.headers })
+        follow(request, reply.raw, { ...entry.admitted, headers: {} })
+      }
+      return undefined
+    }
+    const { status, headers, body } = entry.refusal
+    reply.code(status)
+    reply.headers({ ...headers })
+    reply.send(body)
+    return reply
+  }
+}

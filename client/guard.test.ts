@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict'
+import { createServer, type IncomingMessage, type Server, request as send } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import express from 'express'
+import Fastify from 'fastify'
+import { Hono } from 'hono'
+import { openScene, type Scene } from '../test/client.ts'
+import * as forExpress from './express.ts'
+import * as forFastify from './fastify.ts'
+import type { GuardOptions } from './guard.ts'
+import { sluice as forHono } from './hono.ts'
+import type { Lease } from './index.ts'
+import { guarded, leaseOf } from './web.ts'
+
+/** What a handler does: five words, one by one, as `?account` and `?do` say. */
+async function* words(todo: string | null, lease: Lease | undefined): AsyncGenerator<string> {
+  for (let count = 1; count <= 5; count++) {
+    await pause(20)
+    if (lease?.signal.aborted) return
+    lease?.report({ words: count })
+    yield `word${count} `
+    if (todo === 'hang' && count === 2)
+      await pause(60_000, undefined, { signal: lease?.signal as AbortSignal })
+  }
+}
+
+const FAILURE = 'the handler failed'
+
+interface Running {
+  readonly url: string
+  close(): Promise<void>
+}
+type Common = Pick<GuardOptions<unknown>, 'client'>
+const needs = (url: string) => {
+  const account = new URL(url, 'http://x').searchParams.get('account')
+  return account === null ? undefined : { account, feature: 'write', estimate: { words: 10 } }
+}
+const todoOf = (url: string) => new URL(url, 'http://x').searchParams.get('do')
+
+async function listen(server: Server): Promise<Running> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    close: async () => {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+/** A web handler behind Node's server, as its adapters do it: a response that is left is a body that is cancelled. */
+function webServer(handle: (request: Request) => Response | Promise<Response>): Server {
+  return createServer((incoming, outgoing) => {
+    const gone = new AbortController()
+    outgoing.once('close', () => gone.abort())
+    const request = new Request(`http://x${incoming.url}`, { signal: gone.signal })
+    Promise.resolve(handle(request)).then(
+      async (response) => {
+        outgoing.writeHead(response.status, Object.fromEntries(response.headers))
+        const reader = response.body?.getReader()
+        outgoing.once('close', () => {
+          if (!outgoing.writableFinished) reader?.cancel().catch(() => {})
+        })
+        for (;;) {
+          const { done, value } = (await reader?.read().catch(() => undefined)) ?? { done: true }
+          if (done) break
+          outgoing.write(value)
+        }
+        outgoing.end()
+      },
+      () => outgoing.writeHead(500).end(),
+    )
+  })
+}
+
+function streamOf(todo: string | null, lease: Lease | undefined): Response {
+  if (todo === 'fail') throw new Error(FAILURE)
+  return new Response(ReadableStream.from(words(todo, lease)).pipeThrough(new TextEncoderStream()))
+}
+
+const FRAMEWORKS: Readonly<Record<string, (common: Common) => Promise<Running>>> = {
+  express(common) {
+    const app = express()
+    app.use(
+      forExpress.sluice({ ...common, request: (request: IncomingMessage) => needs(String(request.url)) }),
+    )
+    app.get('/write', async (request, response) => {
+      if (todoOf(request.url) === 'fail') throw new Error(FAILURE)
+      for await (const word of words(todoOf(request.url), forExpress.leaseOf(request))) response.write(word)
+      response.end()
+    })
+    app.use(((_error, _request, response, _next) => {
+      if (!response.headersSent) response.status(500)
+      response.end()
+    }) satisfies express.ErrorRequestHandler)
+    return listen(createServer(app))
+  },
+  async fastify(common) {
+    const app = Fastify()
+    app.addHook(
+      'preHandler',
+      forFastify.sluice({ ...common, request: ({ url }: { url: string }) => needs(url) }),
+    )
+    app.get('/write', (request) => streamOf(todoOf(request.url), forFastify.leaseOf(request)))
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as AddressInfo
+    return {
+      url: `http://127.0.0.1:${port}`,
+      close: async () => {
+        app.server.closeAllConnections()
+        await app.close()
+      },
+    }
+  },
+  hono(common) {
+    const app = new Hono<{ Variables: { lease: Lease } }>()
+    app.onError((_error, context) => context.text('', 500))
+    app.use('*', forHono({ ...common, request: ({ req }) => needs(req.raw.url) }))
+    app.get('/write', (context) => streamOf(todoOf(context.req.url), context.get('lease')))
+    return listen(webServer((request) => app.fetch(request)))
+  },
+  web(common) {
+    const handler = guarded({ ...common, request: ({ request }) => needs(request.url) }, (request) =>
+      streamOf(todoOf(request.url), leaseOf(request)),
+    )
+    return listen(webServer(handler))
+  },
+}
+
+for (const [name, start] of Object.entries(FRAMEWORKS)) {
+  describe(`a guarded ${name} handler`, { timeout: 60_000 }, () => {
+    let scene: Scene
+    let app: Running
+    before(async () => {
+      scene = await openScene()
+      app = await start({ client: scene.client() })
+    })
+    after(async () => {
+      await app.close()
+      await scene.close()
+    })
+    const ask = (query: string) => fetch(`${app.url}/write?${query}`)
+    const credits = async (account: string) => (await scene.client().account(account)).credits
+    /** A response that was left is known to be so a little later. */
+    async function eventually(account: string, available: string): Promise<void> {
+      for (let tries = 0; tries < 100; tries++) {
+        const now = await credits(account)
+        if (now.available === available && now.held === '0') return
+        await pause(20)
+      }
+      const { available: seen, held } = await credits(account)
+      assert.deepEqual({ available: seen, held }, { available, held: '0' })
+    }
+
+    test('is metered until its response has ended, and tells the limits', async () => {
+      await scene.account('good', '100', 'steady')
+      const response = await ask('account=good')
+      assert.equal(response.status, 200)
+      assert.match(String(response.headers.get('ratelimit')), /"purchased";r=90000000/)
+      assert.equal(await response.text(), 'word1 word2 word3 word4 word5 ')
+      await eventually('good', '95')
+    })
+
+    test('is not reached by who may not, who is told why in a form that clients know', async () => {
+      await scene.account('poor', '5', 'steady')
+      const response = await ask('account=poor&do=fail')
+      assert.equal(response.status, 429)
+      assert.match(String(response.headers.get('content-type')), /application\/problem\+json/)
+      assert.match(String(response.headers.get('ratelimit')), /"purchased";r=5000000/)
+      const { code, outcome, unblock } = (await response.json()) as Record<string, unknown>
+      assert.deepEqual(
+        { code, outcome, unblock },
+        {
+          code: 'credits_short',
+          outcome: 'deny',
+          unblock: { credits: '5', at_most: '5' },
+        },
+      )
+    })
+
+    test('that fails is not charged', async () => {
+      await scene.account('fails', '100', 'steady')
+      assert.equal((await ask('account=fails&do=fail')).status, 500)
+      await eventually('fails', '100')
+    })
+
+    test('that nobody waits for any more stops, and is charged for what it did', async () => {
+      await scene.account('leaves', '100', 'steady')
+      await new Promise<void>((resolve) => {
+        const asked = send(`${app.url}/write?account=leaves&do=hang`, (response) => {
+          let text = ''
+          response.on('error', () => {})
+          response.on('data', (piece) => {
+            text += piece
+            if (!text.includes('word2')) return
+            asked.destroy()
+            resolve()
+          })
+        })
+        asked.on('error', () => {})
+        asked.end()
+      })
+      await eventually('leaves', '98')
+    })
+
+    test('passes unmetered where it is said so', async () => {
+      const response = await ask('')
+      assert.equal(response.headers.get('ratelimit'), null)
+      assert.match(await response.text(), /word5/)
+    })
+
+    test('answers 503 while nobody can decide', async () => {
+      await scene.kill()
+      const response = await ask('account=good')
+      assert.equal(response.status, 503)
+      assert.equal(((await response.json()) as { code: string }).code, 'unavailable')
+    })
+  })
+}

@@ -1,0 +1,35 @@
+/** Hono middleware. */
+import { enter, type GuardOptions } from './guard.ts'
+import type { Lease } from './lease.ts'
+import { metered } from './web.ts'
+
+/** As much of Hono's `Context` as is used here, so that no version of it is needed. */
+export interface HonoContext {
+  readonly req: { readonly raw: Request }
+  res: Response
+  set(key: 'lease', value: Lease): void
+}
+
+/** `c.get('lease')` is the request's lease, where it was not let through unmetered. */
+export function sluice<Context extends HonoContext>(options: GuardOptions<Context>) {
+  return async (context: Context, next: () => Promise<void>): Promise<Response | undefined> => {
+    const entry = await enter(context, { ...options, signal: options.signal ?? context.req.raw.signal })
+    if (!entry.pass) {
+      const { status, headers, body } = entry.refusal
+      return new Response(body, { status, headers })
+    }
+    if (entry.admitted === undefined) {
+      await next()
+      return undefined
+    }
+    context.set('lease', entry.admitted.lease)
+    try {
+      await next()
+    } catch (error) {
+      await entry.admitted.end({ status: 500, cutOff: true })
+      throw error
+    }
+    context.res = await metered(context.res, entry.admitted)
+    return undefined
+  }
+}

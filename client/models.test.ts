@@ -1,0 +1,265 @@
+/** The real packages `ai` and `openai`, before a model that says what it is told to. */
+import assert from 'node:assert/strict'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import { generateText, jsonSchema, stepCountIs, streamText, tool, wrapLanguageModel } from 'ai'
+import { MockLanguageModelV3, simulateReadableStream } from 'ai/test'
+import OpenAI, { RateLimitError } from 'openai'
+import { openScene, type Scene } from '../test/client.ts'
+import { sluice } from './ai.ts'
+import { AccessRefused, type Client } from './index.ts'
+import { meteredFetch } from './openai.ts'
+
+let scene: Scene
+let client: Client
+before(async () => {
+  scene = await openScene()
+  client = scene.client()
+})
+after(() => scene.close())
+
+/** 100 of input, 40 of them from the cache, and 7 of output: 60 + 4 + 70 CU. */
+const COST = 134
+async function expectLeft(account: string, available: number): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    const { credits } = await client.account(account)
+    if (credits.held === '0' && credits.available === String(available)) return
+    if (tries > 100) assert.deepEqual([credits.available, credits.held], [String(available), '0'])
+    await pause(20)
+  }
+}
+const forAccount = (account: string, output = 20) => ({
+  account,
+  feature: 'chat',
+  estimate: { input_tokens: 100, output_tokens: output },
+})
+
+describe('the AI SDK', () => {
+  const usage = {
+    inputTokens: { total: 100, noCache: 60, cacheRead: 40, cacheWrite: undefined },
+    outputTokens: { total: 7, text: 7, reasoning: undefined },
+  }
+  const finishReason = (unified: 'stop' | 'tool-calls') => ({ unified, raw: unified })
+  const text = (says: string) => ({
+    content: [{ type: 'text' as const, text: says }],
+    finishReason: finishReason('stop'),
+    usage,
+    warnings: [],
+  })
+  const metered = (account: string, inner: MockLanguageModelV3, output?: number) =>
+    wrapLanguageModel({
+      model: inner,
+      middleware: sluice({ client, request: () => forAccount(account, output) }),
+    })
+
+  test('charges what was generated', async () => {
+    await scene.account('generate', '10000', 'steady')
+    const model = metered('generate', new MockLanguageModelV3({ doGenerate: async () => text('hello') }))
+    assert.equal((await generateText({ model, prompt: 'hi' })).text, 'hello')
+    await expectLeft('generate', 10_000 - COST)
+  })
+
+  test('charges each step of a tool loop', async () => {
+    await scene.account('loop', '10000', 'steady')
+    let step = 0
+    const inner = new MockLanguageModelV3({
+      doGenerate: async () =>
+        ++step < 3
+          ? {
+              ...text(''),
+              content: [{ type: 'tool-call', toolCallId: `c${step}`, toolName: 'look', input: '{}' }],
+              finishReason: finishReason('tool-calls'),
+            }
+          : text('seen'),
+    })
+    const look = tool({ inputSchema: jsonSchema({ type: 'object' }), execute: async () => 'nothing' })
+    const result = await generateText({
+      model: metered('loop', inner),
+      prompt: 'look',
+      tools: { look },
+      stopWhen: stepCountIs(5),
+    })
+    assert.equal(result.text, 'seen')
+    await expectLeft('loop', 10_000 - 3 * COST)
+  })
+
+  test('throws a refusal, and does not ask the model', async () => {
+    await scene.account('refused', '10', 'steady')
+    const inner = new MockLanguageModelV3({ doGenerate: async () => assert.fail('the model was asked') })
+    await assert.rejects(
+      generateText({ model: metered('refused', inner), prompt: 'hi' }),
+      (error) => error instanceof AccessRefused && error.refusal.reason === 'credits_short',
+    )
+  })
+
+  const parts = (pieces: number) => [
+    { type: 'stream-start' as const, warnings: [] },
+    { type: 'text-start' as const, id: 't' },
+    ...Array.from({ length: pieces }, () => ({ type: 'text-delta' as const, id: 't', delta: 'word' })),
+    { type: 'text-end' as const, id: 't' },
+    { type: 'finish' as const, finishReason: finishReason('stop'), usage },
+  ]
+
+  test('charges what was streamed', async () => {
+    await scene.account('stream', '10000', 'steady')
+    const inner = new MockLanguageModelV3({
+      doStream: async () => ({ stream: simulateReadableStream({ chunks: parts(5) }) }),
+    })
+    assert.equal(await streamText({ model: metered('stream', inner), prompt: 'hi' }).text, 'word'.repeat(5))
+    await expectLeft('stream', 10_000 - COST)
+  })
+
+  test('charges a stream that is left for what it brought', async () => {
+    await scene.account('left', '10000', 'steady')
+    const inner = new MockLanguageModelV3({
+      doStream: async () => ({
+        stream: simulateReadableStream({ chunks: parts(1000), chunkDelayInMs: 5 }),
+      }),
+    })
+    const abort = new AbortController()
+    const { textStream } = streamText({
+      model: metered('left', inner),
+      prompt: 'hi',
+      abortSignal: abort.signal,
+      onError: () => {},
+    })
+    let got = 0
+    for await (const _ of textStream) if (++got === 4) abort.abort()
+    for (let tries = 0; tries < 100 && (await client.account('left')).credits.held !== '0'; tries++)
+      await pause(20)
+    const { available, held } = (await client.account('left')).credits
+    assert.equal(held, '0')
+    // Some words of output at 10 CU, and the input, which the middleware counts by its length.
+    const charged = 10_000 - Number(available)
+    assert.ok(charged >= 40 && charged < 200, `${charged}`)
+  })
+})
+
+describe('the package openai', () => {
+  let server: Server
+  let url: string
+  let asked: Record<string, unknown>[] = []
+  const completionUsage = {
+    prompt_tokens: 100,
+    prompt_tokens_details: { cached_tokens: 40 },
+    completion_tokens: 7,
+    total_tokens: 107,
+  }
+  const responseUsage = {
+    input_tokens: 100,
+    input_tokens_details: { cached_tokens: 40 },
+    output_tokens: 7,
+    total_tokens: 107,
+  }
+  before(async () => {
+    server = createServer(async (request, response) => {
+      const body = JSON.parse((await request.toArray()).join('')) as Record<string, unknown>
+      asked.push(body)
+      if (body.model === 'broken')
+        return response.writeHead(400, { 'content-type': 'application/json' }).end('{}')
+      if (body.stream !== true) {
+        const answer = String(request.url).endsWith('/responses')
+          ? { id: 'r', object: 'response', output: [], usage: responseUsage }
+          : {
+              id: 'c',
+              object: 'chat.completion',
+              choices: [{ index: 0, message: { role: 'assistant', content: 'hello' } }],
+              usage: completionUsage,
+            }
+        return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+      }
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      const say = (event: unknown) => response.write(`data: ${JSON.stringify(event)}\n\n`)
+      const isResponse = String(request.url).endsWith('/responses')
+      const pieces = body.model === 'long' ? 200 : 5
+      for (let i = 0; i < pieces && !response.destroyed; i++) {
+        if (isResponse) say({ type: 'response.output_text.delta', delta: 'word', sequence_number: i })
+        else
+          say({
+            id: 'c',
+            object: 'chat.completion.chunk',
+            choices: [{ index: 0, delta: { content: 'word' } }],
+          })
+        if (pieces > 5) await pause(5)
+      }
+      if (isResponse)
+        say({ type: 'response.completed', response: { id: 'r', output: [], usage: responseUsage } })
+      else {
+        const { include_usage } = (body.stream_options ?? {}) as { include_usage?: boolean }
+        if (include_usage)
+          say({ id: 'c', object: 'chat.completion.chunk', choices: [], usage: completionUsage })
+        response.write('data: [DONE]\n\n')
+      }
+      return response.end()
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
+  })
+  after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const openai = (account: string) => {
+    asked = []
+    return new OpenAI({
+      apiKey: 'k',
+      baseURL: url,
+      fetch: meteredFetch({ client, request: () => forAccount(account) }),
+    })
+  }
+  const messages = [{ role: 'user' as const, content: 'hi' }]
+
+  test('chat completions and responses are charged what they used, streamed or not', async () => {
+    await scene.account('openai', '10000', 'steady')
+    const api = openai('openai')
+    const chat = await api.chat.completions.create({ model: 'm', messages })
+    assert.equal(chat.choices[0]?.message.content, 'hello')
+    await expectLeft('openai', 10_000 - COST)
+    await api.responses.create({ model: 'm', input: 'hi' })
+    await expectLeft('openai', 10_000 - 2 * COST)
+    let text = ''
+    for await (const chunk of await api.chat.completions.create({ model: 'm', messages, stream: true }))
+      text += chunk.choices[0]?.delta.content ?? ''
+    assert.equal(text, 'word'.repeat(5))
+    await expectLeft('openai', 10_000 - 3 * COST)
+    const types: string[] = []
+    for await (const event of await api.responses.create({ model: 'm', input: 'hi', stream: true }))
+      types.push(event.type)
+    assert.equal(types.at(-1), 'response.completed')
+    await expectLeft('openai', 10_000 - 4 * COST)
+  })
+
+  test('a refusal is the package’s RateLimitError, and the API is not asked', async () => {
+    await scene.account('openai poor'.replace(' ', '-'), '10', 'steady')
+    await assert.rejects(
+      openai('openai-poor').chat.completions.create({ model: 'm', messages }),
+      (error) => error instanceof RateLimitError && error.code === 'credits_short',
+    )
+    assert.deepEqual(asked, [])
+  })
+
+  test('a call that the API refuses is not charged', async () => {
+    await scene.account('openai-broken', '10000', 'steady')
+    await assert.rejects(openai('openai-broken').chat.completions.create({ model: 'broken', messages }))
+    await expectLeft('openai-broken', 10_000)
+  })
+
+  test('a stream that is left is charged what it brought', async () => {
+    await scene.account('openai-left', '10000', 'steady')
+    const stream = await openai('openai-left').chat.completions.create({
+      model: 'long',
+      messages,
+      stream: true,
+    })
+    let got = 0
+    for await (const _ of stream) if (++got === 4) break
+    for (let tries = 0; tries < 100 && (await client.account('openai-left')).credits.held !== '0'; tries++)
+      await pause(20)
+    const { available, held } = (await client.account('openai-left')).credits
+    assert.equal(held, '0')
+    const charged = 10_000 - Number(available)
+    assert.ok(charged >= 40 && charged < 400, `${charged}`)
+  })
+})

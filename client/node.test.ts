@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFileSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { openScene, type Scene } from '../test/client.ts'
+import { ADMIN_KEY, tempFolder } from '../test/server.ts'
+import { fileSpool } from './node.ts'
+
+const release = (id: number) => ({ op: 'release', request_id: `r${id}`, account: 'a' }) as const
+
+test('a spool in a file has in the next process what was not told in the last, in order', () => {
+  const folder = tempFolder()
+  const path = join(folder.path, 'spool')
+  const first = fileSpool(path)
+  for (let id = 0; id < 5; id++) first.add(release(id))
+  first.drop(2)
+  first.add(release(5))
+  assert.deepEqual(fileSpool(path).first(10), [2, 3, 4, 5].map(release))
+  appendFileSync(path, '{"op":"rele')
+  const second = fileSpool(path)
+  assert.equal(second.size, 4)
+  second.drop(4)
+  assert.equal(fileSpool(path).size, 0)
+  assert.equal(readFileSync(path, 'utf8'), '')
+  folder.remove()
+})
+
+test('a spool that is used for long stays small', () => {
+  const folder = tempFolder()
+  const path = join(folder.path, 'spool')
+  const spool = fileSpool(path)
+  spool.add(release(0))
+  for (let id = 1; id < 5_000; id++) {
+    spool.add(release(id))
+    spool.drop(1)
+  }
+  assert.ok(readFileSync(path).length < 200_000)
+  assert.deepEqual(fileSpool(path).first(2), [release(4_999)])
+  folder.remove()
+})
+
+describe('a process that is told to end', () => {
+  let scene: Scene
+  before(async () => {
+    scene = await openScene()
+  })
+  after(() => scene.close())
+
+  const PROGRAM = `
+    import { createClient } from '${new URL('./index.ts', import.meta.url)}'
+    import { closeOnSignals, fileSpool } from '${new URL('./node.ts', import.meta.url)}'
+    const [url, key, spool] = process.argv.slice(1)
+    const client = createClient({ url, key, spool: fileSpool(spool), deadlineMs: 2000, onUnavailable: 'open' })
+    closeOnSignals(client)
+    for (const used of [1, 2, undefined]) {
+      client.access({ account: 'ends', feature: 'write', estimate: { words: 10 } }, async (lease) => {
+        if (used !== undefined) lease.report({ words: used })
+        console.log('runs')
+        await new Promise((_, reject) => lease.signal.addEventListener('abort', () => reject(lease.signal.reason)))
+      }).catch(() => {})
+    }
+    setInterval(() => {}, 1000)
+  `
+  async function startProgram(spool: string) {
+    const child = spawn(
+      process.execPath,
+      ['--input-type=module', '-e', PROGRAM, '--', scene.url, ADMIN_KEY, spool],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    )
+    let runs = 0
+    for await (const piece of child.stdout) {
+      runs += String(piece).split('runs').length - 1
+      if (runs === 3) break
+    }
+    return child
+  }
+
+  test('settles what was used, gives back the rest, and ends by the signal', async () => {
+    await scene.account('ends', '100')
+    const folder = tempFolder()
+    const child = await startProgram(join(folder.path, 'spool'))
+    child.kill('SIGTERM')
+    const [, signal] = await once(child, 'exit')
+    assert.equal(signal, 'SIGTERM')
+    const { credits } = await scene.client().account('ends')
+    assert.deepEqual([credits.available, credits.held], ['97', '0'])
+    folder.remove()
+  })
+
+  test('where Sluice is away, leaves what it could not tell to the next process', async () => {
+    const folder = tempFolder()
+    const path = join(folder.path, 'spool')
+    const before = (await scene.client().account('ends')).credits.available
+    const child = await startProgram(path)
+    await scene.kill()
+    child.kill('SIGTERM')
+    await once(child, 'exit')
+    assert.equal(fileSpool(path).size, 3)
+    await scene.restart()
+    const next = scene.client({ spool: fileSpool(path) })
+    assert.ok(await next.flush())
+    const { credits } = await next.account('ends')
+    assert.deepEqual([Number(credits.available), credits.held], [Number(before) - 3, '0'])
+    folder.remove()
+  })
+})

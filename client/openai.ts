@@ -1,0 +1,187 @@
+/** The package `openai`: a `fetch` that meters chat completions and responses, streamed or not. */
+import type { AccessOptions, AccessRequest } from './access.ts'
+import type { Client } from './client.ts'
+import { refusalOf } from './guard.ts'
+import { type Opened, open } from './open.ts'
+import { estimateTokens, type Tokens, tokensOfText } from './tokens.ts'
+import { watched } from './watched.ts'
+
+export { estimateTokens }
+
+export interface OpenAICall {
+  /** As it was sent: `model`, `messages` or `input`, and the rest. */
+  readonly body: Readonly<Record<string, unknown>>
+  readonly path: string
+}
+
+export interface MeteredFetchOptions extends AccessOptions {
+  readonly client: Client
+  /** Whom the call is for and what it needs. Without an estimate: the input by length, the output by its bound. */
+  request(call: OpenAICall): AccessRequest | Promise<AccessRequest>
+  /** In place of the runtime's. */
+  readonly fetch?: typeof globalThis.fetch
+}
+
+const METERED = /\/(chat\/completions|responses|completions)$/
+
+/**
+ * `new OpenAI({ fetch: meteredFetch({ client, request }) })`. A refusal is answered as the API answers one, 429 with an error
+ * inside, so that the package throws its `RateLimitError`; it is marked not to be retried unless waiting helps. Streamed chat
+ * completions are asked for their usage, which comes in a chunk of its own.
+ */
+export function meteredFetch(options: MeteredFetchOptions): typeof globalThis.fetch {
+  const send = options.fetch ?? ((...given) => globalThis.fetch(...given))
+  return async (input, init) => {
+    const { pathname } = new URL(input instanceof Request ? input.url : String(input))
+    const body = METERED.test(pathname) ? bodyOf(init) : undefined
+    if (body === undefined) return send(input, init)
+    const asked = await options.request({ body, path: pathname })
+    const hasAmount = asked.estimate !== undefined || asked.cost !== undefined
+    const estimate = estimateTokens(body.messages ?? body.input ?? body.prompt, boundOf(body))
+    const opened = await open(options.client, hasAmount ? asked : { ...asked, estimate }, {
+      ...options,
+      ...(init?.signal && {
+        signal: options.signal === undefined ? init.signal : AbortSignal.any([options.signal, init.signal]),
+      }),
+    })
+    if (!opened.ok) {
+      const { status, headers } = refusalOf(opened)
+      const { outcome, reason, decision } = opened
+      const message = `${outcome}: ${reason}`
+      const error = { message, type: 'sluice', code: reason, param: null, unblock: decision?.unblock }
+      const retries = outcome === 'wait' || outcome === 'unavailable'
+      return new Response(JSON.stringify({ error }), {
+        status,
+        headers: { ...headers, 'content-type': 'application/json', 'x-should-retry': String(retries) },
+      })
+    }
+    try {
+      const response = await send(input, {
+        ...init,
+        body: JSON.stringify(askingForUsage(body, pathname)),
+        signal: opened.lease.signal,
+      })
+      return await meteredResponse(response, opened, estimate.input_tokens)
+    } catch (error) {
+      await opened.end('failed')
+      throw error
+    }
+  }
+}
+
+function bodyOf(init: RequestInit | undefined): Record<string, unknown> | undefined {
+  try {
+    const body: unknown = typeof init?.body === 'string' ? JSON.parse(init.body) : undefined
+    return typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function boundOf(body: Readonly<Record<string, unknown>>): number | undefined {
+  const bound = body.max_completion_tokens ?? body.max_output_tokens ?? body.max_tokens
+  return typeof bound === 'number' ? bound : undefined
+}
+
+function askingForUsage(body: Readonly<Record<string, unknown>>, path: string): Record<string, unknown> {
+  if (body.stream !== true || path.endsWith('/responses')) return body
+  return { ...body, stream_options: { ...(body.stream_options as object | undefined), include_usage: true } }
+}
+
+async function meteredResponse(response: Response, opened: Opened, input: number): Promise<Response> {
+  const { body, status, statusText, headers } = response
+  if (body === null || !response.ok) {
+    await opened.end(response.ok ? 'done' : 'failed')
+    return response
+  }
+  const note = headers.get('content-type')?.includes('text/event-stream')
+    ? eventsRead(opened, input)
+    : wholeRead(opened)
+  const decoder = new TextDecoder()
+  const read = watched(
+    body,
+    (piece) => void note(decoder.decode(piece, { stream: true }), false),
+    (how) => opened.end(how === 'done' && !note(decoder.decode(), true) ? 'failed' : how),
+  )
+  return new Response(read, { status, statusText, headers })
+}
+
+/** Told of the text as it comes, and of its end, where it says whether the answer was whole. */
+type Read = (text: string, isEnd: boolean) => boolean
+
+function wholeRead({ lease }: Opened): Read {
+  let text = ''
+  return (piece, isEnd) => {
+    text += piece
+    if (!isEnd) return false
+    const usage = usageIn(parse(text))
+    if (usage !== undefined) lease.report({ ...usage })
+    return true
+  }
+}
+
+function eventsRead({ lease }: Opened, input: number): Read {
+  let rest = ''
+  let characters = 0
+  let whole = false
+  let told = false
+  return (piece, isEnd) => {
+    const lines = (rest + piece).split(/\r\n|\n|\r/)
+    rest = isEnd ? '' : (lines.pop() ?? '')
+    for (const line of lines) {
+      if (!line.startsWith('data:')) continue
+      const data = line.slice('data:'.length).trim()
+      if (data === '[DONE]') {
+        whole = true
+        continue
+      }
+      const event = parse(data)
+      const usage = usageIn(event)
+      if (usage !== undefined) {
+        told = true
+        whole ||= event?.type === 'response.completed' || event?.type === 'response.incomplete'
+        lease.report({ ...usage })
+        continue
+      }
+      characters += deltaOf(event)
+      if (!told) lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) })
+    }
+    return whole
+  }
+}
+
+type Json = Readonly<Record<string, unknown>>
+const object = (value: unknown): Json | undefined =>
+  typeof value === 'object' && value !== null ? (value as Json) : undefined
+
+function parse(text: string): Json | undefined {
+  try {
+    return object(JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+/** Of an answer, a chunk or an event; completions and responses name the same things differently. */
+function usageIn(answer: Json | undefined): Tokens | undefined {
+  const usage = object(answer?.usage) ?? object(object(answer?.response)?.usage)
+  if (usage === undefined) return undefined
+  const input = Number(usage.input_tokens ?? usage.prompt_tokens ?? 0)
+  const details = object(usage.input_tokens_details) ?? object(usage.prompt_tokens_details)
+  const cached = Number(details?.cached_tokens ?? 0)
+  return {
+    input_tokens: Math.max(0, input - cached),
+    cached_input_tokens: cached,
+    output_tokens: Number(usage.output_tokens ?? usage.completion_tokens ?? 0),
+  }
+}
+
+/** Characters that an event brings. */
+function deltaOf(event: Json | undefined): number {
+  if (typeof event?.delta === 'string') return event.delta.length
+  const choices = Array.isArray(event?.choices) ? event.choices : []
+  return choices.reduce((sum: number, choice: unknown) => {
+    const delta = object(object(choice)?.delta)
+    return delta === undefined ? sum : sum + JSON.stringify(Object.values(delta)).length - 2
+  }, 0)
+}

@@ -1,0 +1,172 @@
+/**
+ * What happens while Sluice is slow or gone: who is let through, and how what they did is told when it is back. Told under
+ * the ids of the requests, and only by calls that may be repeated, so that nothing counts twice.
+ */
+import type { AmountIn, Operation } from '../src/wire.ts'
+import { microsOf } from './amounts.ts'
+import { isUnavailable, problemFrom, type SluiceError } from './error.ts'
+import type { Spool } from './spool.ts'
+import type { Transport } from './transport.ts'
+
+/**
+ * `closed` lets nobody through. `open` lets everybody through. `bounded` lets each account through for as much as
+ * `perAccount` CU, in each process and outage.
+ */
+export type Unavailability =
+  | 'closed'
+  | 'open'
+  | { readonly mode: 'closed' | 'open' }
+  | { readonly mode: 'bounded'; readonly perAccount: AmountIn }
+
+/** A request that was let through without being asked for. */
+export interface Pass {
+  /** Takes more from the account's bound; false where there is no more. */
+  more(micros: bigint): boolean
+  /** It has ended, and cost at most so much. */
+  end(micros: bigint | undefined): void
+}
+
+export interface Outage {
+  /** `micros` is the most that the request can cost, where that is known. Undefined where it may not pass. */
+  letThrough(how: Unavailability, account: string, micros: bigint | undefined): Pass | undefined
+  /** Keeps an operation until it has been told. False where there is no room: then it is lost. */
+  keep(operation: Operation): boolean
+  /** Sluice has answered: what is kept can be told. */
+  answered(): void
+  /** Waits until all is told, at most so long; answers whether it was. */
+  flush(withinMs: number): Promise<boolean>
+  readonly kept: number
+  close(): void
+}
+
+export interface OutageOptions {
+  readonly transport: Transport
+  readonly spool: Spool
+  readonly maxKept: number
+  /** Told of what Sluice would not take, ever: it is not sent again. */
+  readonly onLost: ((operation: Operation, error: SluiceError) => void) | undefined
+}
+
+/** Operations told in one request, and how long that may take. */
+const TOGETHER = 64
+const TELL_MS = 5_000
+const AGAIN_MS = 500
+
+export function createOutage({ transport, spool, maxKept, onLost }: OutageOptions): Outage {
+  /** µCU let through of each account, since all was last well. */
+  const spent = new Map<string, bigint>()
+  let outages = 0
+  let passing = 0
+  let telling: Promise<void> | undefined
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let closed = false
+
+  function tell(): Promise<void> {
+    clearTimeout(timer)
+    timer = undefined
+    telling ??= tellAll().finally(() => {
+      telling = undefined
+      if (spool.size > 0 && !closed) again()
+    })
+    return telling
+  }
+
+  function again(): void {
+    timer ??= setTimeout(() => void tell(), AGAIN_MS)
+    ;(timer as { unref?: () => void }).unref?.()
+  }
+
+  async function tellAll(): Promise<void> {
+    while (spool.size > 0) {
+      const operations = spool.first(TOGETHER)
+      let results: readonly { readonly status: number; readonly body: unknown }[]
+      try {
+        const { body } = await transport.send('POST', '/v1/batch', { operations }, { deadlineMs: TELL_MS })
+        results = (body as { readonly results: typeof results }).results
+      } catch (error) {
+        if (isUnavailable(error)) return
+        // The whole of it is refused, by a key that was revoked say: it stays, and is tried again.
+        return
+      }
+      let told = 0
+      for (const { status, body } of results) {
+        const error = status === 200 ? undefined : problemFrom(status, body)
+        if (error !== undefined && isUnavailable(error)) break
+        if (error !== undefined) onLost?.(operations[told] as Operation, error)
+        told++
+      }
+      spool.drop(told)
+      if (told < operations.length) return
+    }
+    over()
+  }
+
+  function over(): void {
+    if (spent.size === 0) return
+    spent.clear()
+    outages++
+  }
+
+  function pass(account: string, bound: bigint | undefined, taken: bigint): Pass {
+    const since = outages
+    let mine = taken
+    let ended = false
+    passing++
+    /** Below the bound, and in this outage alone: what is given back must not widen the next one. */
+    function take(micros: bigint): boolean {
+      if (bound === undefined || outages !== since) return true
+      const would = (spent.get(account) ?? 0n) + micros
+      if (micros > 0n && would > bound) return false
+      spent.set(account, would)
+      mine += micros
+      return true
+    }
+    return {
+      more: take,
+      end(micros) {
+        if (ended) return
+        ended = true
+        passing--
+        if (micros !== undefined && micros < mine) take(micros - mine)
+      },
+    }
+  }
+
+  return {
+    letThrough(how, account, micros) {
+      const mode = typeof how === 'string' ? how : how.mode
+      if (closed || mode === 'closed' || spool.size + passing >= maxKept) return undefined
+      if (typeof how === 'string' || how.mode !== 'bounded') return pass(account, undefined, 0n)
+      const bound = microsOf(how.perAccount)
+      const would = (spent.get(account) ?? 0n) + (micros ?? bound + 1n)
+      if (micros === undefined || would > bound) return undefined
+      spent.set(account, would)
+      return pass(account, bound, micros)
+    },
+    keep(operation) {
+      if (spool.size >= maxKept) return false
+      spool.add(operation)
+      again()
+      return true
+    },
+    answered() {
+      if (spool.size > 0) void tell()
+      else over()
+    },
+    async flush(withinMs) {
+      const until = performance.now() + withinMs
+      while (spool.size > 0 && performance.now() < until) {
+        await tell()
+        if (spool.size > 0) await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+      return spool.size === 0
+    },
+    get kept() {
+      return spool.size
+    },
+    close() {
+      closed = true
+      clearTimeout(timer)
+    },
+  }
+}

@@ -1,0 +1,63 @@
+/** Handlers of standard `Request` and `Response`: Next.js route handlers, Bun, Deno, workers. */
+import { type Admitted, enter, type GuardOptions } from './guard.ts'
+import type { Lease } from './lease.ts'
+import { watched } from './watched.ts'
+
+/** Whatever a framework passes besides the request goes through as it is. */
+export type Handler<Rest extends readonly unknown[]> = (
+  request: Request,
+  ...rest: Rest
+) => Response | Promise<Response>
+
+export interface WebContext {
+  readonly request: Request
+}
+
+/** The lease of a request that a guarded handler is working on; undefined where it passed unmetered. */
+export const leaseOf = (request: Request): Lease | undefined => leases.get(request)
+const leases = new WeakMap<Request, Lease>()
+
+/**
+ * Guards a handler. The response is metered until its body has been sent whole; a body that is cut off is charged with
+ * what was reported until then.
+ */
+export function guarded<Rest extends readonly unknown[]>(
+  options: GuardOptions<WebContext>,
+  handler: Handler<Rest>,
+): Handler<Rest> {
+  return async (request, ...rest) => {
+    const entry = await enter({ request }, { ...options, signal: options.signal ?? request.signal })
+    if (!entry.pass) {
+      const { status, headers, body } = entry.refusal
+      return new Response(body, { status, headers })
+    }
+    const { admitted } = entry
+    if (admitted === undefined) return handler(request, ...rest)
+    leases.set(request, admitted.lease)
+    let response: Response
+    try {
+      response = await handler(request, ...rest)
+    } catch (error) {
+      await admitted.end({ status: 500, cutOff: true })
+      throw error
+    }
+    return metered(response, admitted)
+  }
+}
+
+/** The same response, which tells when it has ended. */
+export async function metered(response: Response, admitted: Admitted): Promise<Response> {
+  const { status, statusText, body } = response
+  const headers = new Headers(response.headers)
+  for (const [name, value] of Object.entries(admitted.headers)) headers.set(name, value)
+  if (body === null) {
+    await admitted.end({ status, cutOff: false })
+    return new Response(null, { status, statusText, headers })
+  }
+  const sent = watched(
+    body,
+    () => {},
+    (how) => admitted.end({ status, cutOff: how !== 'done' }),
+  )
+  return new Response(sent, { status, statusText, headers })
+}
