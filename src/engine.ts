@@ -3,6 +3,7 @@
  * kernel's step to the store, and turns what comes back into answers. It decides nothing itself.
  */
 
+import { partAuditor } from './engine/audit/part.ts'
 import { auditStore } from './engine/audit.ts'
 import type { Caller, Engine, EngineMetrics } from './engine/contract.ts'
 import { COMMIT_SIZE_BOUNDS } from './engine/contract.ts'
@@ -13,8 +14,10 @@ import * as intake from './engine/intake.ts'
 import { cursorOf, listOf, numberAfter, pageOf } from './engine/paging.ts'
 import * as present from './engine/present.ts'
 import { createRefusalLog } from './engine/refusals.ts'
+import { retain } from './engine/retain.ts'
 import { createSweeper } from './engine/sweep.ts'
 import * as system from './engine/system.ts'
+import { createFolder, FOLD_FROM } from './engine/usage/fold.ts'
 import { usageRows } from './engine/usage.ts'
 import { SluiceError } from './errors.ts'
 import * as accounts from './kernel/account.ts'
@@ -73,7 +76,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   }
   const core = createCore(store)
   const refusals = createRefusalLog(store, metrics)
-  const sweeper = createSweeper(core, metrics, horizonMs, options.sweeps ?? true)
+  const folder = createFolder(core)
+  const sweeper = createSweeper(core, metrics, horizonMs, options.sweeps ?? true, folder)
   const classes = new Map<string, PriorityClass>()
 
   /** The queue knows an account's class from the last step that saw it. */
@@ -340,7 +344,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       )
     },
     async usage(account, query) {
-      return usageRows(store, await accountCell(intake.accountId(account, '/account')), query)
+      const cell = await accountCell(intake.accountId(account, '/account'))
+      const { rows, unfolded } = await usageRows(store, cell, query)
+      if (unfolded > FOLD_FROM) folder.soon(cell.id)
+      return rows
     },
     async explain(account, requestId, caller = SYSTEM_CALLER) {
       const id = intake.accountId(account, '/account')
@@ -385,6 +392,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     acceptClock: () => store.acceptClock(),
     audit: (auditOptions, caller = SYSTEM_CALLER) => auditStore(core, horizonMs, auditOptions, caller),
+    retain: (retainOptions, caller = SYSTEM_CALLER) => retain(core, horizonMs, retainOptions, caller),
+    auditParts: (means, caller = SYSTEM_CALLER) => partAuditor(core, horizonMs, means, caller),
     sweep: () => sweeper.sweep(),
     tidyUp: () => sweeper.tidyUp(),
     async countHolds() {
@@ -395,6 +404,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     health: () => store.health(),
     async close() {
       await sweeper.close()
+      await folder.close()
       await refusals.close()
       await store.close()
     },

@@ -79,10 +79,10 @@ const checkpointsIn = (entries: readonly StoredEntry[]): StoredEntry[] =>
 const damage = (on: Played, change: (stored: StoredEntry) => StoredEntry): void => {
   const { entries, snapshot } = on.store
   on.store.entries = async (...query) => (await entries(...query)).map(change)
-  on.store.snapshot = async (...query) => {
-    const whole = await snapshot(...query)
-    return { ...whole, entries: whole.entries.map(change) }
-  }
+  on.store.snapshot = (account, read) =>
+    snapshot(account, (moment) =>
+      read({ ...moment, entries: async (query) => (await moment.entries(query)).map(change) }),
+    )
 }
 
 describe('an audit from a checkpoint', () => {
@@ -286,10 +286,10 @@ describe('a person who is erased', () => {
     const on = await halves()
     await on.settle('h2', '1')
     const { snapshot } = on.store
-    on.store.snapshot = async (...query) => {
+    on.store.snapshot = async (account, read) => {
       on.store.snapshot = snapshot
       await on.engine.erase('acme', 'user', 'u1')
-      return snapshot(...query)
+      return snapshot(account, read)
     }
     const { found, checkpoints } = await report(on, { writeCheckpoints: true })
     assert.deepEqual([found, checkpoints.written], [[], 0])
@@ -301,12 +301,13 @@ describe('a checkpoint is written', () => {
   test('as of what was audited, while the account moves on', async () => {
     const on = await halves()
     const { snapshot } = on.store
-    on.store.snapshot = async (...query) => {
+    on.store.snapshot = (account, read) => {
       on.store.snapshot = snapshot
-      const whole = await snapshot(...query)
-      await on.settle('h2', '3')
-      await on.reserve('h3', '1')
-      return whole
+      return snapshot(account, async (moment) => {
+        await on.settle('h2', '3')
+        await on.reserve('h3', '1')
+        return read(moment)
+      })
     }
     await on.checkpoint()
     const kept = await on.keep()

@@ -9,7 +9,7 @@ import type { Engine } from '../src/engine.ts'
 import { type Random, randomFrom } from '../src/sim/random.ts'
 import type { PostgresOptions } from '../src/store/postgres/store.ts'
 import { expectExactBooks } from './chaos/books.ts'
-import { type Accounts, type Load, startLoad } from './chaos/load.ts'
+import { type Load, newAccounts, startLoad } from './chaos/load.ts'
 import { type Node, NodeGone, type NodeProcess, startEngine, startProcess } from './chaos/nodes.ts'
 import { layWire } from './chaos/wire.ts'
 import { type Cluster, startCluster } from './postgres.ts'
@@ -274,14 +274,6 @@ describe(`a PostgreSQL that two nodes share, ${TIMES} times each, under load (SL
     assert.deepEqual(failuresOf(loads), [])
   })
 })
-
-/** Some are rich and hot, others run into their last limit. */
-async function newAccounts(node: Node, round: number): Promise<Accounts> {
-  const [hot = '', ...others] = ['hot', 'b', 'c', 'd'].map((name) => `${name}-${round}`)
-  for (const id of [hot, ...others]) await node.createAccount({ id, plan: 'load' })
-  await node.grant(hot, { id: 'g', kind: 'purchased', amount: '1000000' })
-  return { hot, others }
-}
 
 const failuresOf = (loads: readonly Load[]) => loads.flatMap(({ failures }) => failures)
 

@@ -57,6 +57,7 @@ export async function serve(
   const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
   const ended = once(child, 'close') as Promise<[number | null]>
   const deadline = AbortSignal.timeout(30_000)
+  let late = (): void => {}
   const told = new Promise<string>((resolve, reject) => {
     const look = (): void => {
       const url = /Sluice listens on (http:\S+?)(?=[;\s])/.exec(stdout() + stderr())?.[1]
@@ -66,13 +67,17 @@ export async function serve(
     child.stderr?.on('data', look)
     const fail = (): void => reject(new Error(`serve did not start: ${stdout()}${stderr()}`))
     ended.then(fail)
-    deadline.addEventListener('abort', () => {
+    late = () => {
       child.kill('SIGKILL')
       fail()
-    })
+    }
+    deadline.addEventListener('abort', late)
   })
+  const url = await told
+  // It has started, and may run for as long as its test takes.
+  deadline.removeEventListener('abort', late)
   return {
-    url: await told,
+    url,
     stdout,
     stderr,
     async stop(signal = 'SIGTERM') {

@@ -56,6 +56,7 @@ const EVERYTHING = [
   ...GROUND,
   ...[
     'wire',
+    'decision-headers',
     'ledger',
     'kernel',
     'policy',
@@ -80,7 +81,8 @@ const DOORS: Readonly<Record<string, Door>> = {
   assert: { values: [] },
   errors: { values: [] },
   wire: { values: [], packages: 'any' },
-  client: { values: [], types: ['wire'], ...OUTSIDE },
+  'decision-headers': { values: [], types: ['wire'] },
+  client: { values: ['decision-headers'], types: ['wire'], ...OUTSIDE },
   ledger: { values: ['units', 'assert'] },
   // A policy is read more easily as its owner writes it than as it is compiled.
   kernel: { values: ['ledger', 'units', 'texts', 'assert'], tests: ['policy'] },
@@ -97,7 +99,11 @@ const DOORS: Readonly<Record<string, Door>> = {
     types: ['wire'],
     ...OUTSIDE,
   },
-  server: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },
+  server: {
+    values: ['engine', 'wire', 'decision-headers', 'policy', ...GROUND],
+    types: ['kernel'],
+    ...OUTSIDE,
+  },
   gateway: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },
   console: { values: ['client', 'kernel', 'policy', 'sim'], types: ['wire'], packages: 'any' },
   cli: { values: EVERYTHING, ...OUTSIDE },

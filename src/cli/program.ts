@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, Help, type Option } from 'commander'
 import { accountCommand } from './account.ts'
 import { auditCommand } from './audit.ts'
+import { backupCheckCommand } from './backup-check.ts'
 import { clockCommand } from './clock.ts'
 import { eraseCommand } from './erase.ts'
 import { explainCommand } from './explain.ts'
@@ -11,6 +12,7 @@ import { keyCommand } from './key.ts'
 import { migrateCommand } from './migrate.ts'
 import { policyCommand } from './policy.ts'
 import { replayCommand } from './replay.ts'
+import { retainCommand } from './retain.ts'
 import { serveCommand } from './serve.ts'
 
 const EXAMPLES = `
@@ -34,6 +36,8 @@ export function createProgram(): Command {
     migrateCommand(),
     replayCommand(),
     auditCommand(),
+    backupCheckCommand(),
+    retainCommand(),
     explainCommand(),
     accountCommand(),
     grantCommand(),

@@ -16,8 +16,12 @@ export interface OwnClock {
 export type StoreAddress =
   | { readonly kind: 'memory' }
   | { readonly kind: 'sqlite'; readonly path: string; readonly folder: string }
-  /** The URL may hold a password: what is told is `nameOf`. */
-  | { readonly kind: 'postgres'; readonly url: string }
+  | PostgresAddress
+/** The URL may hold a password: what is told is `nameOf`. */
+export interface PostgresAddress {
+  readonly kind: 'postgres'
+  readonly url: string
+}
 
 /** Refuses what is no address of a store. Of an unknown one only the scheme is told: the rest may hold a password. */
 export function parseStore(address: string): StoreAddress {

@@ -46,9 +46,10 @@ export const storeOf = (command: Command): string => command.opts<{ store?: stri
 /**
  * Reading opens a store beside a server that is serving it; writing needs an SQLite file for itself, and does not mind who else
  * uses a PostgreSQL. Only what comes before the first start may create a store, or the schema in a database: elsewhere a
- * mistyped name would leave an empty one behind.
+ * mistyped name would leave an empty one behind. A copy is the caller's own: its schema is brought up to date, and else it
+ * stays as it is.
  */
-export type Access = 'read' | 'write' | 'create'
+export type Access = 'read' | 'write' | 'create' | 'copy'
 
 /** Runs `work` on what the options name: a flag before the environment, a server before a store. */
 export async function withDesk<T>(
@@ -76,8 +77,7 @@ export async function withEngine<T>(
     )
   }
   if (address.kind === 'sqlite' && access !== 'create') mustExist(address.path)
-  const schema = access === 'create' ? 'migrate' : 'require'
-  const engine = access === 'read' ? await engineToRead(address) : await engineToWrite(address, { schema })
+  const engine = await engineFor(address, access)
   try {
     return await work(engine)
   } finally {
@@ -85,11 +85,15 @@ export async function withEngine<T>(
   }
 }
 
+function engineFor(address: StoreAddress, access: Access): Promise<Engine> {
+  const isCopy = access === 'copy' && address.kind === 'postgres'
+  if (isCopy) return engineOver(address, storeToWrite(address), false)
+  if (access === 'read' || access === 'copy') return engineOver(address, storeToRead(address), false)
+  return engineToWrite(address, { schema: access === 'create' ? 'migrate' : 'require' })
+}
+
 export const engineToWrite = (address: StoreAddress, opening: Opening = {}): Promise<Engine> =>
   engineOver(address, storeToWrite(address, opening), true)
-
-const engineToRead = (address: StoreAddress): Promise<Engine> =>
-  engineOver(address, storeToRead(address), false)
 
 async function engineOver(address: StoreAddress, made: Promise<Store>, sweeps: boolean): Promise<Engine> {
   const [store, { createEngine }] = await Promise.all([made, import('../engine.ts')])
@@ -118,7 +122,7 @@ function pointToServer(error: unknown, address: StoreAddress): unknown {
 }
 
 /** What PostgreSQL itself answered says what to do; a connection that never was has no request to send again. */
-function unreachable(error: unknown, address: StoreAddress): unknown {
+export function unreachable(error: unknown, address: StoreAddress): unknown {
   const { cause } = error instanceof SluiceError ? error.detail : {}
   if (!(cause instanceof Error) || /^[0-9A-Z]{5}$/.test(String((cause as { code?: unknown }).code)))
     return error

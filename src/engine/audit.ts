@@ -1,35 +1,27 @@
-/** `audit` over a store, online: one account after the other, each read up to one moment and held against its cells there. */
-import {
-  type AccountCell,
-  type Cell,
-  type KeyCell,
-  type PolicyCell,
-  type RequestCell,
-  SYSTEM,
-  type SystemCell,
-} from '../kernel/cells.ts'
-import { writeCheckpoint } from '../kernel/checkpoint.ts'
-import { auditSystem, type SystemAudit } from '../ledger/audit/system.ts'
-import {
-  type AccountAudit,
-  auditAccount,
-  type Checkpoint,
-  type Finding,
-  type AuditOptions as LedgerOptions,
-  readCheckpoint,
-} from '../ledger/audit.ts'
-import type { ChainHead, StoredEntry } from '../ledger/entries.ts'
-import type { RateCard } from '../ledger/price.ts'
-import { compilePolicy } from '../policy/compile.ts'
-import type { AccountSnapshot, Store } from '../store.ts'
-import { formatMicros, type Millis } from '../units.ts'
-import type { AuditOptions, AuditReport, Caller, Disagreement } from './contract.ts'
-import { type Core, contextOf, sha256 } from './core.ts'
+/** `audit` over a store, online: accounts in parts, several parts at a time, everything told in order of account. */
+import { type AccountCell, SYSTEM } from '../kernel/cells.ts'
+import type { ChainHead } from '../ledger/entries.ts'
+import type { Store } from '../store.ts'
+import type { Millis } from '../units.ts'
+import { inOrder } from './audit/in-order.ts'
+import { beforeOf, partAuditor, sizeOf } from './audit/part.ts'
+import type {
+  AuditedAccount,
+  AuditOptions,
+  AuditPart,
+  AuditReport,
+  Caller,
+  Disagreement,
+} from './contract.ts'
+import type { Core } from './core.ts'
 import { accountUnknown } from './explain.ts'
 
-const PAGE = 1_000
-/** A checkpoint is one text: of an account with more requests within the horizon, some 150 MB, none is written. */
-const MAX_REQUESTS = 1_000_000
+/** A part has so many entries, if it is not one account that has more. */
+const PART = { entries: 10_000, accounts: 1_000 }
+/** While one part waits for the store, the other is worked out. */
+const AT_ONCE = 2
+/** Parts that are begun while an earlier one takes its time, times those that are worked on at once. */
+const AHEAD = 8
 
 export async function auditStore(
   core: Core,
@@ -37,198 +29,126 @@ export async function auditStore(
   options: AuditOptions,
   caller: Caller,
 ): Promise<AuditReport> {
-  const { store } = core
+  const { elsewhere = partAuditor(core, horizonMs, options, caller), atOnce = AT_ONCE } = options
   const heads: Record<string, ChainHead> = {}
-  let accounts = 0
-  let entries = 0
-  let disagreements = 0
   const checkpoints = { resumed: 0, written: 0 }
-  const found = (finding: Finding): void => {
-    disagreements += 1
-    options.onDisagreement?.(told(finding))
+  const retention = { accounts: 0, before: null as Millis | null, heads: 0 }
+  const sums = { accounts: 0, entries: 0, disagreements: 0 }
+  const gone = goneHeads(options)
+
+  function take(audited: AuditedAccount): void {
+    for (const one of gone.before(audited.account)) missed(one)
+    const { account, entries, head, disagreements, found, resumed, written } = audited
+    sums.accounts += 1
+    sums.entries += entries
+    sums.disagreements += disagreements
+    checkpoints.resumed += Number(resumed)
+    checkpoints.written += Number(written)
+    heads[account] = head
+    if (audited.headGone) retention.heads += 1
+    if (audited.retainedBefore !== undefined) {
+      retention.accounts += 1
+      retention.before = Math.max(retention.before ?? 0, audited.retainedBefore)
+    }
+    for (const one of found) options.onDisagreement?.(one)
+    options.onAccount?.(audited)
   }
-  const rateCard = rateCards(await policiesOf(store))
-  const run = { core, caller, options, checkpoints, prices: { sha256, rateCard, horizonMs, found } }
-  for await (const account of accountsOf(store, options.accounts)) {
-    const head = options.heads?.[account]
-    const audit =
-      account === SYSTEM
-        ? await auditAll(store, auditSystem({ sha256, head, found }))
-        : await auditOne(run, account)
-    accounts += 1
-    entries += audit.entries
-    heads[account] = audit.head
-    options.onAccount?.(account, audit.entries)
+  function missed(disagreement: Disagreement): void {
+    sums.disagreements += 1
+    options.onDisagreement?.(disagreement)
   }
-  for (const account of Object.keys(options.heads ?? {})) {
-    if (heads[account] !== undefined || options.accounts?.includes(account) === false) continue
-    found({
-      account,
-      kind: 'head',
-      message: 'a head was kept elsewhere, and the account is gone',
-      seq: options.heads?.[account]?.seq ?? 0,
-    })
-  }
-  return { accounts, entries, disagreements, checkpoints, heads }
+
+  const parts = partsOf(core.store, options)
+  for await (const part of inOrder(parts, { atOnce, ahead: atOnce * AHEAD }, elsewhere))
+    for (const audited of part) take(audited)
+  for (const one of gone.before(undefined)) missed(one)
+  return { ...sums, checkpoints, retention, heads }
 }
 
-interface Run {
-  readonly core: Core
-  readonly caller: Caller
-  readonly options: AuditOptions
-  readonly prices: Omit<LedgerOptions, 'head' | 'resume' | 'verify'>
-  readonly checkpoints: { resumed: number; written: number }
+/** `@system` first, then the others by id. */
+function before(one: string, other: string): boolean {
+  if (one === SYSTEM || other === SYSTEM) return one === SYSTEM && other !== SYSTEM
+  return one < other
 }
 
-async function auditOne(run: Run, account: string): Promise<AccountAudit> {
-  const { options, checkpoints } = run
-  const { store } = run.core
-  // Read before anything else: a checkpoint is written only where nobody was erased since.
-  const before = await accountCellOf(store, account)
-  const checkpoint = before === undefined ? undefined : await checkpointOf(store, before)
-  const head = options.heads?.[account]
-  const resume = options.fromCheckpoints && reaches(checkpoint, head) ? checkpoint : undefined
-  const verify = resume === undefined ? checkpoint : undefined
-  const audit = auditAccount(account, { ...run.prices, head, resume, verify })
-  const live = options.writeCheckpoints ? await requestIds(store, account) : undefined
-  const whole = await readWhole(store, account, audit)
-  if (whole.account === null) throw accountUnknown(account)
-  // Cells that changed after the snapshot are newer than the entries that were read, and the audit passes over them.
-  for await (const cell of cellsOf(store, account, 'request:')) audit.request(cell as RequestCell)
-  audit.finish({
-    account: whole.account as AccountCell,
-    subjects: whole.subjects,
-    holds: whole.holds,
-    grants: whole.grants,
-  })
-  if (resume !== undefined) checkpoints.resumed += 1
-  if (live !== undefined && before !== undefined && (await keep(run, before, audit, live)))
-    checkpoints.written += 1
-  return audit
-}
-
-/** A head that was kept elsewhere lies after the checkpoint, or at it: one before it can be compared only from the start. */
-const reaches = (checkpoint: Checkpoint | undefined, head: ChainHead | undefined): boolean =>
-  checkpoint !== undefined && (head === undefined || head.seq >= checkpoint.head.seq)
-
-/** Writes a checkpoint of an account that is sound and has moved since its last one. */
-async function keep(
-  { core, caller }: Run,
-  before: AccountCell,
-  audit: AccountAudit,
-  live: ReadonlySet<string>,
-): Promise<boolean> {
-  if (audit.disagreements > 0 || audit.head.seq === before.checkpoint) return false
-  const { head, state } = audit.standing(live)
-  if (state.requests.length > MAX_REQUESTS) return false
-  const { id: account, checkpoint, erased } = before
-  const op = { account, head, state, checkpoint, erased }
-  const context = contextOf(caller)
-  const { written } = await core.run(account, ['account'], (cells, env) =>
-    writeCheckpoint(cells, env, context, op),
-  )
-  return written
-}
-
-async function accountCellOf(store: Store, account: string): Promise<AccountCell | undefined> {
-  const [found] = await store.cells(account, 'account', { limit: 1 })
-  return found?.cell as AccountCell | undefined
-}
-
-async function checkpointOf(store: Store, { id, checkpoint }: AccountCell): Promise<Checkpoint | undefined> {
-  if (checkpoint === undefined) return undefined
-  const [stored] = await store.entries(id, { from: checkpoint, to: checkpoint, limit: 1 })
-  return stored === undefined ? undefined : readCheckpoint(stored, sha256)
-}
-
-async function requestIds(store: Store, account: string): Promise<ReadonlySet<string>> {
-  const ids = new Set<string>()
-  for await (const cell of cellsOf(store, account, 'request:')) ids.add((cell as RequestCell).id)
-  return ids
-}
-
-async function auditAll(store: Store, audit: SystemAudit): Promise<SystemAudit> {
-  const whole = await readWhole(store, SYSTEM, audit)
-  for await (const cell of cellsOf(store, SYSTEM, 'policy:')) audit.policy(cell as PolicyCell)
-  for await (const cell of cellsOf(store, SYSTEM, 'key:')) audit.key(cell as KeyCell)
-  if (whole.account !== null) audit.finish(whole.account as SystemCell)
-  return audit
-}
-
-/** Feeds all entries after the audit's head up to one moment, and answers the cells as they stood then. */
-async function readWhole(
-  store: Store,
-  account: string,
-  audit: { entry(stored: StoredEntry): void; readonly head: ChainHead },
-): Promise<AccountSnapshot> {
-  let last = audit.head.seq
-  for (;;) {
-    const page = await store.entries(account, { from: last + 1, limit: PAGE })
-    for (const stored of page) audit.entry(stored)
-    last = page.at(-1)?.seq ?? last
-    if (page.length < PAGE) break
-  }
-  const whole = await store.snapshot(account, last)
-  for (const stored of whole.entries) audit.entry(stored)
-  return whole
-}
-
-async function* cellsOf(store: Store, account: string, prefix: string): AsyncGenerator<Cell> {
-  for (let after: string | undefined; ; ) {
-    const page = await store.cells(account, prefix, {
-      limit: PAGE,
-      ...(after === undefined ? {} : { after }),
-    })
-    for (const { cell } of page) yield cell
-    if (page.length < PAGE) return
-    after = page.at(-1)?.key
+/** Heads that were kept elsewhere of accounts that are not there any more, each told at its place in the order. */
+function goneHeads({ heads = {}, accounts, after }: AuditOptions) {
+  const names = accounts !== undefined ? [] : Object.keys(heads).sort((a, b) => (before(a, b) ? -1 : 1))
+  let next = after === undefined ? 0 : names.filter((name) => !before(after, name)).length
+  return {
+    *before(account: string | undefined): Generator<Disagreement> {
+      for (let name = names[next]; name !== undefined; name = names[next]) {
+        if (account !== undefined && before(account, name)) return
+        next += 1
+        if (name === account) return
+        yield {
+          account: name,
+          kind: 'head',
+          message: 'a head was kept elsewhere, and the account is gone',
+          seq: heads[name]?.seq ?? 0,
+        }
+      }
+    },
   }
 }
 
-async function* accountsOf(store: Store, chosen: readonly string[] | undefined): AsyncGenerator<string> {
-  if (chosen !== undefined) return yield* chosen
-  yield SYSTEM
-  for (let after: string | undefined; ; ) {
+/** Accounts behind `after`, in order, as many together as make a part. */
+async function* partsOf(store: Store, options: AuditOptions): AsyncGenerator<AuditPart> {
+  const all = options.accounts === undefined ? accountsOf(store, options.after) : chosen(store, options)
+  yield* inParts(all, options.heads)
+}
+
+export async function* inParts(
+  all: AsyncIterable<AuditPart[number]>,
+  heads: AuditOptions['heads'],
+): AsyncGenerator<AuditPart> {
+  let part: AuditPart[number][] = []
+  let entries = 0
+  for await (const found of all) {
+    const kept = heads?.[found.account]
+    const one = kept === undefined ? found : { ...found, kept }
+    const size = sizeOf(one)
+    if (entries + size > PART.entries && part.length > 0) {
+      yield part
+      part = []
+      entries = 0
+    }
+    part.push(one)
+    entries += size
+    if (part.length < PART.accounts && one.account !== SYSTEM) continue
+    yield part
+    part = []
+    entries = 0
+  }
+  if (part.length > 0) yield part
+}
+
+const PAGE = 1_000
+const SYSTEM_PART = { account: SYSTEM, seq: 0 }
+
+async function* accountsOf(store: Store, from: string | undefined): AsyncGenerator<AuditPart[number]> {
+  if (from === undefined) yield SYSTEM_PART
+  for (let after = from === SYSTEM ? undefined : from; ; ) {
     const page = await store.accounts({ limit: PAGE, ...(after === undefined ? {} : { after }) })
-    for (const { id } of page) yield id
+    for (const cell of page) yield beforeOf(cell)
     if (page.length < PAGE) return
     after = page.at(-1)?.id
   }
 }
 
-async function policiesOf(store: Store): Promise<ReadonlyMap<number, string>> {
-  const texts = new Map<number, string>()
-  for await (const cell of cellsOf(store, SYSTEM, 'policy:')) {
-    const { version, text } = cell as PolicyCell
-    texts.set(version, text)
-  }
-  return texts
-}
-
-/** Versions are compiled as charges name them. */
-function rateCards(
-  texts: ReadonlyMap<number, string>,
-): (version: number, feature: string) => RateCard | undefined {
-  const compiled = new Map<number, ReturnType<typeof compilePolicy>>()
-  return (version, feature) => {
-    const text = texts.get(version)
-    if (text === undefined) return undefined
-    let policy = compiled.get(version)
-    if (policy === undefined) {
-      policy = compilePolicy(version, text)
-      compiled.set(version, policy)
+async function* chosen(
+  store: Store,
+  { accounts = [], after }: AuditOptions,
+): AsyncGenerator<AuditPart[number]> {
+  const names = [...new Set(accounts)].sort((a, b) => (before(a, b) ? -1 : 1))
+  for (const name of names) {
+    if (after !== undefined && !before(after, name)) continue
+    if (name === SYSTEM) {
+      yield SYSTEM_PART
+      continue
     }
-    return policy.features.get(feature)?.card
-  }
-}
-
-function told({ account, kind, message, seq, request, amount }: Finding): Disagreement {
-  return {
-    account,
-    kind,
-    message,
-    ...(seq === undefined ? {} : { seq }),
-    ...(request === undefined ? {} : { request }),
-    ...(amount === undefined ? {} : { amount: formatMicros(amount) }),
+    const [found] = await store.cells(name, 'account', { limit: 1 })
+    if (found === undefined) throw accountUnknown(name)
+    yield beforeOf(found.cell as AccountCell)
   }
 }

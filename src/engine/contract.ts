@@ -102,10 +102,21 @@ export interface Engine {
   repairClock(account: string, caller?: Caller): Promise<wire.AccountView>
   acceptClock(): void
   audit(options: AuditOptions, caller?: Caller): Promise<AuditReport>
+  /**
+   * Lets go of entries that were recorded before a month, where the store can: audits each account that has such entries and
+   * writes down what they add up to, and then drops them. Rejects with `conflict`, and drops nothing, where an account
+   * disagrees or a request still needs one of them. It may be interrupted anywhere and be called again.
+   */
+  retain(options: RetainOptions, caller?: Caller): Promise<RetainReport>
+  /** Answers what audits parts, for an `audit` in another thread that lends them out. */
+  auditParts(means: AuditMeans, caller?: Caller): (part: AuditPart) => Promise<readonly AuditedAccount[]>
 
   /** Closes holds past their end until none is left; answers how many. The sweep does it by itself; tests and simulations call it. */
   sweep(): Promise<number>
-  /** One quiet pass over all accounts: grants and periods that are due, idle subjects, requests past the horizon. */
+  /**
+   * One quiet pass over all accounts: grants and periods that are due, idle subjects, usage that no total counts yet, requests
+   * past the horizon.
+   */
   tidyUp(): Promise<void>
   /** Counts the open holds of all accounts, and notes it in `metrics.openHolds`. */
   countHolds(): Promise<number>
@@ -116,17 +127,63 @@ export interface Engine {
   close(): Promise<void>
 }
 
-export interface AuditOptions {
-  /** Absent: all accounts and `@system`. */
-  readonly accounts?: readonly string[]
-  /** Heads kept elsewhere: account → `{ seq, hash }`. An entry of that number must have that hash. */
-  readonly heads?: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
+/** What the audit of each account goes by. */
+export interface AuditMeans {
   /** Begin each account at its newest checkpoint; where it has none that can be read, or its head is older, at its start. */
   readonly fromCheckpoints?: boolean
   /** Write one for each account in which nothing disagrees and which has moved since its last. It writes to the store. */
   readonly writeCheckpoints?: boolean
-  readonly onAccount?: (account: string, entries: number) => void
+  /** For `retain`: write behind what stands each account's journal is to begin, since entries before this are to go. */
+  readonly retain?: Millis
+}
+export interface AuditOptions extends AuditMeans {
+  /** Heads kept elsewhere: account → `{ seq, hash }`. An entry of that number must have that hash. */
+  readonly heads?: Readonly<Record<string, Head>>
+  /** Absent: all accounts and `@system`. */
+  readonly accounts?: readonly string[]
+  /** Go on behind this account: the order is `@system`, then by id. */
+  readonly after?: string
+  /** Where the parts of an audit are worked out: in this thread, or in others by their `auditParts`. */
+  readonly elsewhere?: (part: AuditPart) => Promise<readonly AuditedAccount[]>
+  /** How many parts at a time; 2 unless it is told, so that one is worked out while the other is read. */
+  readonly atOnce?: number
+  /** Both are called in the order of accounts, however many parts are audited at a time. */
+  readonly onAccount?: (audited: AuditedAccount) => void
   readonly onDisagreement?: (disagreement: Disagreement) => void
+}
+/** Some accounts in order, with what their cells said before the audit reads their first entry. Plain data. */
+export type AuditPart = readonly {
+  readonly account: string
+  readonly seq: number
+  readonly checkpoint?: number
+  readonly erased?: number
+  /** Where its journal begins since older entries were let go. */
+  readonly retained?: { readonly seq: number; readonly asOf: number; readonly before: Millis }
+  /** Its head that was kept elsewhere. */
+  readonly kept?: Head
+  /** Its last entry that is to be let go. */
+  readonly edge?: number
+}[]
+export interface AuditedAccount {
+  readonly account: string
+  readonly entries: number
+  readonly head: Head
+  readonly disagreements: number
+  /** The first 10,000 of them. */
+  readonly found: readonly Disagreement[]
+  /** Whether it was audited from a checkpoint on, and whether one was written. */
+  readonly resumed: boolean
+  readonly written: boolean
+  /** Entries before this were let go: the audit began behind them. */
+  readonly retainedBefore?: Millis
+  /** The head kept elsewhere stands before where the audit began, and was compared with nothing. */
+  readonly headGone?: true
+  /** A request whose answers stand in entries that are to be let go. */
+  readonly needs?: { readonly request: string; readonly seq: number }
+}
+export interface Head {
+  readonly seq: number
+  readonly hash: string
 }
 export interface Disagreement {
   readonly account: string
@@ -143,7 +200,32 @@ export interface AuditReport {
   readonly disagreements: number
   /** Accounts that were audited from their checkpoint on, and checkpoints that were written. */
   readonly checkpoints: { readonly resumed: number; readonly written: number }
-  readonly heads: Readonly<Record<string, { readonly seq: number; readonly hash: string }>>
+  /**
+   * Accounts that were audited from where their older entries were let go, the latest instant before which they were, and heads
+   * kept elsewhere that stand before and were compared with nothing.
+   */
+  readonly retention: {
+    readonly accounts: number
+    readonly before: Millis | null
+    readonly heads: number
+  }
+  /** Of every account: some 150 bytes each. */
+  readonly heads: Readonly<Record<string, Head>>
+}
+
+export interface RetainOptions {
+  /** Entries recorded before the month of this instant, in UTC, are let go. */
+  readonly before: Millis
+  readonly onAccount?: (audited: AuditedAccount) => void
+}
+export interface RetainReport {
+  /** The beginning of that month. */
+  readonly before: Millis
+  /** Accounts that had such entries, and entries that were audited before any was let go. */
+  readonly accounts: number
+  readonly entries: number
+  /** Months that were dropped, as `2026-03`. */
+  readonly months: readonly string[]
 }
 
 /** Counters since start, for `/metrics`: plain numbers that only the engine changes. */

@@ -1,7 +1,7 @@
 /** The whole story of a request: its entries from the first decision to the last transfer, and what was refused before. */
 import { isDeepStrictEqual } from 'node:util'
 import { SluiceError } from '../errors.ts'
-import { type RequestCell, requestKey } from '../kernel/cells.ts'
+import { type RequestCell, requestKey, SYSTEM, type SystemCell } from '../kernel/cells.ts'
 import { readEntry, readPrivate, type StoredEntry } from '../ledger/entries.ts'
 import { tellStory } from '../ledger/story.ts'
 import type { RefusalLine, Store } from '../store.ts'
@@ -35,11 +35,18 @@ export async function explain(
     Object.entries(bound).every(([dimension, value]) => subject[dimension] === value),
   )
   if (request === undefined && entries.length === 0 && refusals.length === 0) {
-    throw new SluiceError('request_unknown', `account ${account} has no request ${requestId}`, {
-      path: '/request_id',
-      remedy:
-        'a refused reserve is kept only in the bounded log of refusals; the first of each second is whole there',
-    })
+    const gone = await retainedBefore(store)
+    throw new SluiceError(
+      'request_unknown',
+      gone === undefined
+        ? `account ${account} has no request ${requestId}`
+        : `account ${account} has no request ${requestId}; entries recorded before ${gone} were let go`,
+      {
+        path: '/request_id',
+        remedy:
+          'a refused reserve is kept only in the bounded log of refusals; the first of each second is whole there',
+      },
+    )
   }
   return {
     account,
@@ -60,6 +67,13 @@ export async function explain(
     })),
     story: tellStory(entries.map((stored) => ({ entry: readEntry(stored), person: readPrivate(stored) }))),
   }
+}
+
+/** The instant before which entries may be gone, for people. */
+async function retainedBefore(store: Store): Promise<string | undefined> {
+  const [own] = await store.cells(SYSTEM, 'account', { limit: 1 })
+  const { retainedBefore: before } = (own?.cell as SystemCell | undefined) ?? {}
+  return before === undefined ? undefined : Temporal.Instant.fromEpochMilliseconds(before).toString()
 }
 
 /** Who was refused, where it was always the same: that is all that is kept of a request that was never admitted. */

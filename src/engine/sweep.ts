@@ -5,6 +5,7 @@ import { dropIdleSubjects } from '../kernel/forget.ts'
 import type { Millis } from '../units.ts'
 import type { EngineMetrics } from './contract.ts'
 import { type Core, contextOf, SYSTEM_CALLER } from './core.ts'
+import type { Folder } from './usage/fold.ts'
 
 const SWEEP_EVERY_MS = 250
 const SWEEP_BATCH = 1_000
@@ -23,6 +24,7 @@ export function createSweeper(
   metrics: EngineMetrics,
   horizonMs: Millis,
   automatic: boolean,
+  folder: Folder,
 ): Sweeper {
   const { store } = core
   let closed = false
@@ -65,6 +67,7 @@ export function createSweeper(
         if (closed) return
         if (creditsDue(account, now)) await sweepOne(account.id)
         if (Object.keys(account.subjectCounts).length > 0) await dropIdle(account.id)
+        await folder.tidy(account)
       }
       const last = page.at(-1)
       if (last === undefined || page.length < QUIET_PAGE) break

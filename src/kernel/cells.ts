@@ -77,6 +77,8 @@ export interface AccountCell {
   /** Number of the newest checkpoint, which alone still has its state, and of the newest erasure of a person. */
   checkpoint?: number
   erased?: number
+  /** Where its journal begins since older entries were let go: number of the entry that says what stood, and as of which. */
+  retained?: { readonly seq: number; readonly asOf: number; readonly before: Millis }
 }
 
 /** The pseudo-account `@system` keeps policy versions and keys, with a chain of its own. */
@@ -87,6 +89,8 @@ export interface SystemCell {
   head: ChainHead
   /** The policy version in force; 0 before the first. */
   activePolicy: number
+  /** Entries that were recorded before this may have been let go. */
+  retainedBefore?: Millis
   readonly dueAt: null
 }
 export const SYSTEM = '@system'

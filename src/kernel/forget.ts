@@ -1,7 +1,9 @@
 /** Subjects that are idle leave the cells; a person who is to be forgotten leaves the entries, too, and the chain stays whole. */
 
+import { withoutPerson } from '../ledger/audit.ts'
 import { advance } from './advance.ts'
 import type { Cells, Part, RequestCell, SubjectCell } from './cells.ts'
+import { keepRetained } from './checkpoint.ts'
 import { namesOf, pruneCounters } from './counters.ts'
 import { inForce } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
@@ -66,10 +68,11 @@ export function eraseSubject(
     advance(draft)
     for (const id of op.requestIds) {
       const request = draft.request(id)
-      if (request !== null) draft.keep(withoutPerson(request))
+      if (request !== null) draft.keep(anonymous(request))
     }
     const nothing = op.seqs.length === 0 && op.requestIds.length === 0
-    if (nothing && !draft.subjectExists(op.dimension, op.value))
+    const retained = retainedWithout(draft, op)
+    if (nothing && retained === undefined && !draft.subjectExists(op.dimension, op.value))
       return { result: { entries: 0 }, keep: false }
     refuseWhereHeld(draft.subject(op.dimension, op.value))
     draft.dropSubject(op.dimension, op.value)
@@ -77,6 +80,7 @@ export function eraseSubject(
     // A checkpoint's state names everyone who counted when it was written.
     draft.erased = account.checkpoint === undefined ? [...op.seqs] : [...op.seqs, account.checkpoint]
     delete account.checkpoint
+    if (retained !== undefined) keepRetained(draft, retained.before, retained.head, retained.state)
     account.erased = draft.change('erased', {
       dimension: op.dimension,
       entries: op.seqs.length,
@@ -84,6 +88,19 @@ export function eraseSubject(
     })
     return { result: { entries: op.seqs.length }, keep: true }
   })
+}
+
+/** What stood when older entries were let go names people too, and there are no entries to work it out from again. */
+function retainedWithout(draft: Draft, { dimension, value }: SubjectName) {
+  const { retained } = draft.account
+  if (retained === undefined) return undefined
+  const { entry, person } = draft.entry(retained.seq)
+  const { state } = person ?? {}
+  if (state === undefined || entry.kind !== 'change') return undefined
+  const without = withoutPerson(state, dimension, value)
+  if (JSON.stringify(without) === JSON.stringify(state)) return undefined
+  const { as_of, hash } = entry.detail as { as_of: number; hash: string }
+  return { before: retained.before, head: { seq: as_of, hash }, state: without }
 }
 
 /** A request that was reserved after the person's requests were looked up still counts in the cell. */
@@ -100,7 +117,7 @@ function refuseOpen(what: string): never {
   })
 }
 
-function withoutPerson(known: RequestCell): RequestCell {
+function anonymous(known: RequestCell): RequestCell {
   if (known.state === 'open') refuseOpen(`request ${known.id}`)
   const request = copyRequest(known)
   request.subject = {}

@@ -14,6 +14,8 @@ export interface Policy {
   readonly plans: ReadonlyMap<string, Plan>
   /** The plan that an unknown account's first request makes it on. */
   readonly defaultPlan: string | undefined
+  /** What totals of usage are kept apart by, as reports call it; in order of name, `feature` always among them. */
+  readonly usageDimensions: readonly string[]
 }
 
 /** The policy in force and, by version, those that open requests were priced under. */

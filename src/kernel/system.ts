@@ -18,7 +18,7 @@ import { fail, NeedSignal, type Reply } from './faults.ts'
 type Change = {
   readonly what: ChangeName
   readonly detail: Readonly<Record<string, unknown>>
-  readonly cell: readonly [Key, Cell]
+  readonly cell?: readonly [Key, Cell]
   /** Whom it names; erasable, as everywhere. */
   readonly subject?: Subject | undefined
 }
@@ -70,7 +70,7 @@ function commit<T>(
     result: { ok: result(seq) },
     writes: [
       { key: 'account', cell: account },
-      { key: change.cell[0], cell: change.cell[1] },
+      ...(change.cell === undefined ? [] : [{ key: change.cell[0], cell: change.cell[1] }]),
     ],
     entries: [entry],
   }
@@ -113,6 +113,22 @@ export function publishPolicy(
       { what: 'policy', detail, cell: [`policy:${version}`, cell] },
       () => cell,
     )
+  })
+}
+
+/** Records that entries before an instant may be let go; again, or for an earlier instant, it changes nothing. */
+export function recordRetention(
+  cells: Cells,
+  env: StepEnv,
+  context: Context,
+  before: Millis,
+): StepOutcome<Reply<Millis>> {
+  return catchSignals(() => {
+    const system = systemCell(cells, context)
+    const known = system.retainedBefore
+    if (known !== undefined && known >= before) return { result: { ok: known }, writes: [], entries: [] }
+    const change = { what: 'retained' as const, detail: { before } }
+    return commit({ ...system, retainedBefore: before }, env, context, change, () => before)
   })
 }
 

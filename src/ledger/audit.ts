@@ -9,13 +9,13 @@
  * having told its end; and, where a person was erased, what of a shared window was theirs: there the sums are only bounds.
  */
 import type { Micros, Millis } from '../units.ts'
-import { compareCells, compareRequest } from './audit/cells.ts'
+import { type Comparison, compareRequest, openComparison } from './audit/cells.ts'
 import { type Link, openChain } from './audit/chain.ts'
 import { checkUncharged, type Prices, readCharge, readUsage } from './audit/charges.ts'
 import { type Checkpoint, journalAt, stateOf } from './audit/checkpoint.ts'
 import { type Finding, guarded, type Tell, teller } from './audit/findings.ts'
 import { emptyJournal, erasedHolder, holderOf, type Journal } from './audit/journal.ts'
-import type { LiveCells, LiveRequest } from './audit/live.ts'
+import type { LiveAccount, LiveCells, LiveRequest } from './audit/live.ts'
 import {
   checkFunding,
   closeCharge,
@@ -38,7 +38,8 @@ import {
   type StoredEntry,
 } from './entries.ts'
 
-export { type Checkpoint, readCheckpoint } from './audit/checkpoint.ts'
+export type { Comparison } from './audit/cells.ts'
+export { type Checkpoint, readCheckpoint, readRetained, withoutPerson } from './audit/checkpoint.ts'
 export type { Finding, FindingKind } from './audit/findings.ts'
 export type { LiveAccount, LiveCells, LiveGrantCell, LiveRequest, LiveSubject } from './audit/live.ts'
 export { auditSystem, type LiveKey, type LivePolicy, type SystemAudit } from './audit/system.ts'
@@ -53,6 +54,8 @@ export interface AuditOptions extends Prices {
   readonly resume?: Checkpoint | undefined
   /** Compare on the way: the entries up to its head must add up to its state. */
   readonly verify?: Checkpoint | undefined
+  /** Entries up to this one are to be let go: what they add up to is kept for `atEdge`. */
+  readonly edge?: number | undefined
 }
 
 /** What a new checkpoint says. */
@@ -64,15 +67,24 @@ export interface Standing {
 /** One account under audit. First its entries, all of them in order; then its cells. */
 export interface AccountAudit {
   entry(stored: StoredEntry): void
-  /** The cell of any one request; for those that are open, `finish` is enough. Cells newer than the entries are passed over. */
-  request(cell: LiveRequest): void
-  /** The live cells, and what only shows at the end. */
-  finish(cells: LiveCells): void
   /**
-   * What the entries read add up to. Closed requests past the horizon are left out where `live` has them not: the ids of
-   * request cells, read before the last entries were.
+   * A request has a cell, read before the last entries were: `standing` keeps it, however old it is, since corrections of it may
+   * still come.
    */
-  standing(live: ReadonlySet<string>): Standing
+  lives(request: string): void
+  /** The cell of any one request; for those that are open, `compare` is enough. Cells newer than the entries are passed over. */
+  request(cell: LiveRequest): void
+  /** After the last entry: holds the live cells against them, page by page. */
+  compare(account: LiveAccount): Comparison
+  /** The same with all of them at hand. */
+  finish(cells: LiveCells): void
+  /** What the entries read add up to, without closed requests past the horizon that have no cell any more. */
+  standing(): Standing
+  /**
+   * What the entries up to the edge added up to, with those requests of theirs that were open then, have a cell, or are
+   * spoken of later; undefined where the edge was not passed.
+   */
+  atEdge(): Standing | undefined
   /** The last entry read. */
   readonly head: ChainHead
   readonly entries: number
@@ -85,40 +97,77 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
     disagreements += 1
     options.found(finding)
   })
-  const { resume, verify, horizonMs = Number.POSITIVE_INFINITY } = options
+  const { resume, verify, edge, horizonMs = Number.POSITIVE_INFINITY } = options
   const journal = resume === undefined ? emptyJournal(emptyHead(account, options.sha256)) : journalAt(resume)
   let contradiction: string | undefined
+  let passed: Standing | undefined
   const chain = openChain(journal, options, tell)
   const reader = openReader(journal, options, tell)
+
+  function compare(account: LiveAccount): Comparison {
+    reader.end()
+    chain.end()
+    checkUncharged(journal, tell)
+    checkFunding(journal, tell)
+    let cells: Comparison | undefined
+    guarded(tell, "the account's cell", () => {
+      cells = openComparison(journal, account, tell)
+    })
+    const within = (work: (cells: Comparison) => void): void =>
+      guarded(tell, "the account's cell", () => {
+        if (cells !== undefined) work(cells)
+      })
+    return {
+      hold: (request) => within(({ hold }) => hold(request)),
+      subject: (one) => within(({ subject }) => subject(one)),
+      grant: (cell) => within(({ grant }) => grant(cell)),
+      end(grants) {
+        within(({ end }) => end(grants))
+        // Someone may have been erased meanwhile: then the entries no longer say what the checkpoint said, and it is gone.
+        if (contradiction !== undefined && account.checkpoint === verify?.seq)
+          tell('checkpoint', contradiction, { seq: verify?.seq })
+      },
+    }
+  }
+
   return {
     entry(stored) {
       guarded(tell, `entry ${stored.seq}`, () => {
         const link = chain.read(stored)
         if (link !== undefined) reader.read(link)
       })
+      if (stored.seq === edge) passed = { head: journal.head, state: stateOf(journal, () => true) }
       if (verify !== undefined && stored.seq === verify.head.seq)
         contradiction = contradictionOf(journal, verify)
+    },
+    lives(request) {
+      const story = journal.requests.get(request)
+      if (story !== undefined) story.live = true
     },
     request(cell) {
       guarded(tell, `the cell of request ${cell.id}`, () => compareRequest(journal, cell, tell))
     },
-    finish(cells) {
-      reader.end()
-      chain.end()
-      checkUncharged(journal, tell)
-      checkFunding(journal, tell)
-      guarded(tell, "the account's cell", () => compareCells(journal, cells, tell))
-      // Someone may have been erased meanwhile: then the entries no longer say what the checkpoint said, and it is gone.
-      if (contradiction !== undefined && cells.account.checkpoint === verify?.seq)
-        tell('checkpoint', contradiction, { seq: verify?.seq })
+    compare,
+    finish({ account, holds, subjects, grants }) {
+      const cells = compare(account)
+      for (const hold of holds) cells.hold(hold)
+      for (const subject of subjects) cells.subject(subject)
+      for (const grant of grants ?? []) cells.grant(grant)
+      cells.end(grants !== undefined)
     },
-    standing(live) {
+    standing() {
       const old = journal.recordedAt - horizonMs
-      const state = stateOf(
-        journal,
-        (id, { hold, firstAt }) => hold !== null || firstAt > old || live.has(id),
-      )
+      const state = stateOf(journal, (_id, { hold, firstAt, live }) => hold !== null || firstAt > old || live)
       return { head: journal.head, state }
+    },
+    atEdge() {
+      if (passed === undefined) return undefined
+      const { head, state } = passed
+      const requests = state.requests.filter(([id, , , , hold]) => {
+        const now = journal.requests.get(id)
+        return hold !== null || (now !== undefined && (now.live || now.last > head.seq))
+      })
+      return { head, state: { ...state, requests } }
     },
     get head() {
       return journal.head
@@ -138,7 +187,10 @@ function contradictionOf(journal: Journal, { head, state }: Checkpoint): string 
     return `the checkpoint is as of entry ${head.seq} with another hash than that entry has`
   const told = new Set(state.requests.map(([id]) => id))
   const right = stateOf(journal, (id, { hold }) => hold !== null || told.has(id))
-  if (JSON.stringify(right) === JSON.stringify(state)) return undefined
+  // Nor are those that are over and were left out of what the audit began with.
+  const { first, requests: known } = journal
+  const requests = state.requests.filter(([id, , last]) => last >= first || known.has(id))
+  if (JSON.stringify(right) === JSON.stringify({ ...state, requests })) return undefined
   return `the checkpoint has another state than the entries up to ${head.seq} add up to`
 }
 
@@ -207,6 +259,9 @@ function readChange(journal: Journal, entry: ChangeEntry, person: PrivatePart | 
       return readErasure(journal, entry)
     case 'checkpoint':
       return readCheckpointEntry(journal, entry, tell)
+    case 'retained':
+      journal.retained = entry.seq
+      return
     case 'reset':
       return readReset(journal, entry, person?.subject ?? null, tell)
     case 'repair':

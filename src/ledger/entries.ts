@@ -155,6 +155,7 @@ export const CHANGES = [
   'reset',
   'repair',
   'checkpoint',
+  'retained',
 ] as const
 export type ChangeName = (typeof CHANGES)[number]
 

@@ -59,6 +59,18 @@ const COMPLAINTS: readonly (readonly [document: unknown, path: string, message: 
   [whole({}, { plan: {} }), '/plan', /did you mean `plans`/],
   [whole({}, { zzz: 1 }), '/zzz', /known are `\$schema`, `features`/],
   [whole({}, { default_plan: 'q' }), '/default_plan', /must name a plan of this policy: "q" is none of p/],
+  [
+    whole({}, { usage: { dimensions: ['model'] } }),
+    '/usage/dimensions/0',
+    /must be `feature`, `endpoint`, `subject.<dimension>` or `attributes.<name>`, not "model"/,
+  ],
+  [whole({}, { usage: { dimensions: 'endpoint' } }), '/usage/dimensions', /must be a list/],
+  [whole({}, { usage: { groups: [] } }), '/usage/groups', /must be left out|known are `dimensions`/],
+  [
+    whole({}, { usage: { dimensions: Array.from({ length: 9 }, (_, n) => `subject.d${n}`) } }),
+    '/usage/dimensions',
+    /at most 8/,
+  ],
   [whole({}, { week_start: 'mon' }), '/week_start', /one of `monday`, `tuesday`/],
   [{ ...(whole({}) as object), features: { A: {} } }, '/features/A', /lower-case letters/],
   [
@@ -462,6 +474,29 @@ test('units of a limit are those of its meter', () => {
   assert.equal(limitOf('requests', '60'), 60)
   assert.equal(limitOf('cost', '0.5'), 500_000)
   assert.equal(limitOf('tokens', 1.5), 1_500_000)
+})
+
+test('usage is told apart by what the policy names, else by what prices depend on', () => {
+  const dimensionsOf = (document: unknown) => compilePolicy(1, document as PolicyDocument).usageDimensions
+  const usage = (...dimensions: string[]) => whole({}, { usage: { dimensions } })
+  assert.deepEqual(dimensionsOf(usage('subject.user', 'attributes.a.b', 'feature', 'subject.user')), [
+    'attributes.a.b',
+    'feature',
+    'subject.user',
+  ])
+  assert.deepEqual(dimensionsOf(usage()), ['feature'])
+  assert.deepEqual(dimensionsOf(whole({}, { usage: {} })), ['endpoint', 'feature'])
+  assert.deepEqual(compilePolicy(1, example('codex-and-sora')).usageDimensions, [
+    'attributes.mode',
+    'attributes.model',
+    'attributes.output',
+    'attributes.resolution',
+    'endpoint',
+    'feature',
+  ])
+  const line = (n: number) => ({ when: { [`a${n}`]: 'x' }, per_request: 1 })
+  const many = { work: { rate_card: Array.from({ length: 20 }, (_, n) => line(n)) } }
+  assert.equal(dimensionsOf({ ...(whole({}) as object), features: many }).length, 9)
 })
 
 test('the compiled policy is frozen', () => {

@@ -4,6 +4,7 @@ import type { Quantities } from '../ledger/price.ts'
 import { parseMicros } from '../units.ts'
 import { type Complain, type Complaint, complaintList, type Locate, pointer, quote } from './complaints.ts'
 import { weekday } from './durations.ts'
+import { BOUNDS } from './fields.ts'
 import { invalid, tryParse } from './parse.ts'
 import { plainCopy } from './plain.ts'
 import { compilePlan } from './plans.ts'
@@ -96,7 +97,24 @@ function build(
       `must name a plan of this policy: ${quote(chosen)} is none of ${namesIn(whole, 'plans').slice(0, 10).join(', ')}`,
     )
   }
-  return { version, features, plans, defaultPlan: chosen }
+  const usageDimensions = dimensionsOf(shaped.usage?.dimensions, features)
+  return { version, features, plans, defaultPlan: chosen, usageDimensions }
+}
+
+/** Each once, in order of name, so that two policies that mean the same make the same totals. */
+function dimensionsOf(
+  written: readonly (string | undefined)[] | undefined,
+  features: ReadonlyMap<string, Feature>,
+): readonly string[] {
+  const named = written?.filter((name) => name !== undefined) ?? ['endpoint', ...pricedAttributes(features)]
+  return [...new Set(['feature', ...named])].sort()
+}
+
+/** The attributes that prices depend on; of very many the first. */
+function pricedAttributes(features: ReadonlyMap<string, Feature>): readonly string[] {
+  const lines = [...features.values()].flatMap(({ card }) => card.lines)
+  const names = new Set(lines.flatMap(({ when }) => when.map(([attribute]) => `attributes.${attribute}`)))
+  return [...names].slice(0, BOUNDS.usageDimensions - 1)
 }
 
 function namesIn(document: unknown, key: string): readonly string[] {

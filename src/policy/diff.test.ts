@@ -101,6 +101,14 @@ const CHANGES: readonly (readonly [
     ['default_plan: free → plus (from the next decision)'],
   ],
   [
+    'what usage is told apart by',
+    'default_plan: free',
+    'default_plan: free\nusage: { dimensions: [subject.user] }',
+    [
+      /^usage\/dimensions: attributes.mode, .+, endpoint, feature → feature, subject.user \(for usage summed from now on/,
+    ],
+  ],
+  [
     'a plan’s name',
     '  pro:',
     '  max:',

@@ -57,6 +57,7 @@ const EFFECT = {
     'refused from the next decision; open requests settle at the price they were reserved under',
   hold: 'for holds that begin or are extended from now on',
   balance: 'at the next change of a balance',
+  usage: 'for usage summed from now on: a report by what older totals do not know reads entries',
 } as const
 
 type Row = readonly [field: string, before: string | undefined, after: string | undefined, effect: string]
@@ -70,7 +71,15 @@ export function diffPolicies(before: Policy, after: Policy): PolicyDiff {
   const changes: PolicyChange[] = []
   const tell = (change: PolicyChange): void => void changes.push(change)
   const everyone = { path: '', whom: 'everyone' }
-  rows(everyone, [['default_plan', before.defaultPlan, after.defaultPlan, EFFECT.next]], tell)
+  const dimensions = (policy: Policy): string => policy.usageDimensions.join(', ')
+  rows(
+    everyone,
+    [
+      ['default_plan', before.defaultPlan, after.defaultPlan, EFFECT.next],
+      ['usage/dimensions', dimensions(before), dimensions(after), EFFECT.usage],
+    ],
+    tell,
+  )
   pairs(before.features, after.features, (name, a, b) => {
     const place = { path: pointer('/features', name), whom: `feature ${name}` }
     if (a !== undefined && b !== undefined) diffFeature(place, a, b, tell)

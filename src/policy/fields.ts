@@ -23,6 +23,7 @@ export const BOUNDS = {
   grants: 32,
   dimensions: 8,
   thresholds: 16,
+  usageDimensions: 8,
   concurrency: MAX_CONCURRENCY,
   subjects: 1_000_000,
 } as const
@@ -38,6 +39,7 @@ export const STATE_NAME = `^(?!(?:${RESERVED.join('|')}|[0-9]+)$)[a-z0-9][a-z0-9
 export const DIMENSION = '^(?!constructor$)[a-z][a-z0-9_-]{0,63}$'
 export const FEATURE = '^(?!constructor$)[a-z][a-z0-9_.-]{0,63}$'
 const FEATURE_PATTERN = '^(?:\\*|[a-z][a-z0-9_.-]{0,63}\\*?)$'
+export const USAGE_DIMENSION = '^(?:feature|endpoint|(?:subject|attributes)\\.[!-~]{1,128})$'
 export const ID = `^(?!(?:${INHERITED})$)[!-~]{1,128}$`
 export const DURATION = '[1-9][0-9]{0,8}[smhdw]'
 
@@ -48,6 +50,7 @@ export const EXPECTS_DIMENSION =
   'a name of lower-case letters, digits, `-` and `_`, beginning with a letter, at most 64 long'
 export const EXPECTS_FEATURE =
   'a name of lower-case letters, digits, `.`, `-` and `_`, beginning with a letter, at most 64 long'
+export const EXPECTS_USAGE_DIMENSION = '`feature`, `endpoint`, `subject.<dimension>` or `attributes.<name>`'
 export const EXPECTS_ID =
   '1 to 128 printable ASCII characters without space, and no name that every object has'
 

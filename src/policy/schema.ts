@@ -19,6 +19,7 @@ import {
   EXPECTS_FEATURE,
   EXPECTS_ID,
   EXPECTS_NAME,
+  EXPECTS_USAGE_DIMENSION,
   FEATURE,
   featureList,
   ID,
@@ -33,6 +34,7 @@ import {
   stateName,
   strict,
   text,
+  USAGE_DIMENSION,
   WEEK,
   weekStart,
   windowed,
@@ -293,6 +295,25 @@ export const PolicySchema = strict(
       text(NAME, EXPECTS_NAME, 'The plan on which an unknown account’s first request makes it.'),
     ),
     week_start: weekStart('The first day of every calendar week that does not say otherwise.'),
+    usage: optional(
+      strict(
+        {
+          dimensions: optional(
+            list(
+              text(
+                USAGE_DIMENSION,
+                EXPECTS_USAGE_DIMENSION,
+                '`endpoint`, `subject.<dimension>` or `attributes.<name>`; `feature` always is one.',
+              ),
+              BOUNDS.usageDimensions,
+              'What totals of usage are kept apart by. Left out: `endpoint`, and attributes that rate cards name in `when`.',
+              0,
+            ),
+          ),
+        },
+        'How usage is summed for reports.',
+      ),
+    ),
   },
   'A Sluice policy: features with their prices, and plans.',
 )

@@ -7,7 +7,6 @@ import { Client } from 'pg'
 import { type TestDatabase, testDatabase } from '../../test/postgres.ts'
 import type { Engine } from '../engine/contract.ts'
 import { createEngine } from '../engine.ts'
-import { lockOf } from '../store/postgres/session.ts'
 import { postgresStore } from '../store/postgres/store.ts'
 import type * as wire from '../wire.ts'
 import { randomFrom } from './random.ts'
@@ -74,7 +73,7 @@ describe('three nodes on one PostgreSQL', { timeout: 300_000 }, () => {
     const [one, two] = (await nodes(2)) as [Engine, Engine]
     await one.createAccount({ id: 'a', plan: 'plan' })
     await client.query('begin')
-    await client.query('select pg_advisory_xact_lock($1)', [String(lockOf('a'))])
+    await client.query("select pg_advisory_xact_lock(hashtextextended('a', 0))")
     const request = { request_id: 'r', account: 'a', feature: 'job', cost: '60' }
     // On a busy machine one may give up before the other waits: whoever is told to retry does.
     const ask = async (engine: Engine): Promise<wire.DecisionAnswer> => {
@@ -103,19 +102,23 @@ describe('three nodes on one PostgreSQL', { timeout: 300_000 }, () => {
     await one.createAccount({ id: 'a', plan: 'plan' })
     await one.createAccount({ id: 'b', plan: 'plan' })
     await client.query('begin')
-    await client.query('select pg_advisory_xact_lock($1)', [String(lockOf('a'))])
-    const request = { request_id: 'r', account: 'a', feature: 'job', cost: '60' }
-    const late = assert.rejects(one.reserve(request), { code: 'unavailable' })
-    // Others do not suffer by it, also those that share its batches.
-    const others = [one, two].map((engine, n) =>
-      engine.reserve({ ...request, request_id: `o${n}`, account: 'b', cost: '1' }),
-    )
-    for (const { outcome } of await Promise.all(others)) assert.equal(outcome, 'allow')
-    await pause(100)
-    const beside = await one.reserve({ ...request, account: 'b', cost: '1' })
-    assert.equal(beside.outcome, 'allow')
-    await late
-    await client.query('commit')
+    await client.query("select pg_advisory_xact_lock(hashtextextended('a', 0))")
+    try {
+      const request = { request_id: 'r', account: 'a', feature: 'job', cost: '60' }
+      const late = assert.rejects(one.reserve(request), { code: 'unavailable' })
+      // Others do not suffer by it, also those that share its batches.
+      const others = [one, two].map((engine, n) =>
+        engine.reserve({ ...request, request_id: `o${n}`, account: 'b', cost: '1' }),
+      )
+      for (const { outcome } of await Promise.all(others)) assert.equal(outcome, 'allow')
+      await pause(100)
+      const beside = await one.reserve({ ...request, account: 'b', cost: '1' })
+      assert.equal(beside.outcome, 'allow')
+      await late
+    } finally {
+      // Else whatever comes after would wait for it too.
+      await client.query('commit')
+    }
     assert.equal((await two.account('a')).open_holds, 0)
     await closeAll([one, two])
   })

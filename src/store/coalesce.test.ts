@@ -115,6 +115,7 @@ function coalescer(fake: ReturnType<typeof createFake>, limits: Limits = {}) {
         features: new Map(),
         plans: new Map(),
         defaultPlan: undefined,
+        usageDimensions: [],
       }),
       onCommit: (operations) => commits.push(operations),
     }),

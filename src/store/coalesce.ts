@@ -28,6 +28,7 @@ export type {
   Wanted,
 } from './coalesce/backend.ts'
 export { CommitError } from './coalesce/backend.ts'
+export { withinMoment } from './coalesce/moment.ts'
 export { SYSTEM_ACCOUNT } from './coalesce/policies.ts'
 export { byEnd } from './coalesce/view.ts'
 

@@ -6,6 +6,8 @@ import { after, describe } from 'node:test'
 import { createBench, type OpenFixture } from './conformance/bench.ts'
 import { bounded, durable, oneClock, repeatable, serial, whole } from './conformance/promises.ts'
 import { journals, pages, refusals } from './conformance/readers.ts'
+import { retention } from './conformance/retention.ts'
+import { usage } from './conformance/usage.ts'
 import { closing, generations, policies, views } from './conformance/views.ts'
 
 export type { Fixture, OpenFixture, Setup } from './conformance/bench.ts'
@@ -25,7 +27,9 @@ export function conformance(name: string, open: OpenFixture): void {
     pages(bench)
     journals(bench)
     refusals(bench)
+    usage(bench)
     generations(bench)
+    retention(bench)
     closing(bench)
   })
 }

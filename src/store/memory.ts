@@ -3,7 +3,15 @@
  * everywhere, so that what is tried here is the path that a database takes. It imports nothing of Node.
  */
 import { SluiceError } from '../errors.ts'
-import type { AccountCell, Cell, GrantCell, Key, RequestCell, SubjectCell } from '../kernel/cells.ts'
+import type {
+  AccountCell,
+  Cell,
+  GrantCell,
+  Key,
+  PolicyCell,
+  RequestCell,
+  SubjectCell,
+} from '../kernel/cells.ts'
 import type { PriorityClass } from '../kernel/plan.ts'
 import type { EntryKind, StoredEntry } from '../ledger/entries.ts'
 import type {
@@ -11,11 +19,18 @@ import type {
   EntryQuery,
   JournalRow,
   KeyedCell,
+  Moment,
   Page,
   RefusalLine,
   Step,
   Store,
   StoreHost,
+  UsageChange,
+  UsageKept,
+  UsageKey,
+  UsageRange,
+  UsageState,
+  UsageTotal,
 } from '../store.ts'
 import type { Millis } from '../units.ts'
 import {
@@ -27,6 +42,7 @@ import {
   type Reader,
   type Session,
   SYSTEM_ACCOUNT,
+  withinMoment,
 } from './coalesce.ts'
 
 export interface MemoryOptions {
@@ -55,6 +71,7 @@ const DROP_BOUND = 10_000
 export function memoryStore(options: MemoryOptions = {}): Store {
   const clock = options.now ?? Date.now
   const state = createState()
+  const usage = createUsage()
   const maxRefusals = options.maxRefusals ?? 10_000
   let refusalLines: RefusalLine[] = []
   let host: StoreHost | undefined
@@ -76,6 +93,7 @@ export function memoryStore(options: MemoryOptions = {}): Store {
     cannot: {
       durable: 'State is kept in the memory of one process and ends with it.',
       many_nodes: 'State is kept in the memory of one process, where no other node sees it.',
+      retain: RETAIN,
     },
     async open(given) {
       host = given
@@ -95,7 +113,13 @@ export function memoryStore(options: MemoryOptions = {}): Store {
     accountsOfRequest: async (requestId, limit) => state.accountsOfRequest(requestId, limit),
     entries: async (account, query) => selectEntries(state.find(account)?.entries ?? [], query),
     journal: async (after, limit, kinds) => state.journal(after, limit, kinds),
-    snapshot: async (account, afterSeq) => snapshotOf(state.find(account), afterSeq),
+    usage: async (account, ranges) => usage.kept(account, ranges),
+    keepUsage: async (account, revision, change) => usage.change(account, revision, change),
+    snapshots: async (asked, limit) =>
+      asked.map(({ account, afterSeq }) => snapshotOf(state.find(account), afterSeq, limit)),
+    snapshot: (account, read) => read(momentOf(account, state.find(account), state.find(SYSTEM_ACCOUNT))),
+    lastBefore: refuseToRetain,
+    dropEntriesBefore: refuseToRetain,
     countHolds: async () => state.countHolds(),
     async logRefusals(lines) {
       refusalLines.push(...lines)
@@ -125,6 +149,11 @@ export function memoryStore(options: MemoryOptions = {}): Store {
     },
     close: () => coalescer.close(),
   }
+}
+
+const RETAIN = 'Entries in memory end with their process, and none is let go before.'
+const refuseToRetain = async (): Promise<never> => {
+  throw new SluiceError('invalid', RETAIN, { remedy: 'Use PostgreSQL, which lets go of whole months.' })
 }
 
 type State = ReturnType<typeof createState>
@@ -251,14 +280,8 @@ function createState() {
       return found
     },
 
-    cells(name: string, prefix: string, { after, limit }: Page): readonly KeyedCell[] {
-      const cells = accounts.get(name)?.cells ?? new Map<Key, Cell>()
-      const keys = [...cells.keys()].filter((key) => key.startsWith(prefix)).sort()
-      return keys
-        .slice(after === undefined ? 0 : firstAfter(keys, after))
-        .slice(0, limit)
-        .map((key) => ({ key, cell: cells.get(key) as Cell }))
-    },
+    cells: (name: string, prefix: string, page: Page) =>
+      pageOfCells(accounts.get(name)?.cells ?? new Map(), prefix, page),
 
     accountsOfRequest: (id: string, limit: number) =>
       [...(accountsByRequest.get(id) ?? [])].sort().slice(0, limit),
@@ -289,17 +312,89 @@ function createState() {
   }
 }
 
-function snapshotOf(account: Account | undefined, afterSeq: number): AccountSnapshot {
-  const cells = [...(account?.cells ?? [])]
-  const under = (prefix: string): Cell[] =>
-    cells.filter(([key]) => key.startsWith(prefix)).map(([, cell]) => cell)
+interface Usage extends UsageState {
+  readonly revision: number
+  readonly totals: Map<string, UsageTotal>
+}
+
+function createUsage() {
+  const accounts = new Map<string, Usage>()
+  const keyOf = ({ spanMs, startAt, group }: UsageKey): string => `${spanMs} ${startAt} ${group}`
+  const stateOf = (account: string): Usage =>
+    accounts.get(account) ?? {
+      through: 0,
+      revision: 0,
+      earliestAt: null,
+      latestAt: null,
+      totals: new Map<string, UsageTotal>(),
+    }
   return {
-    account: (account?.cells.get('account') as AccountCell | undefined) ?? null,
-    subjects: under('subject:') as SubjectCell[],
-    grants: under('grant:') as GrantCell[],
-    holds: [...(account?.open.values() ?? [])],
-    entries: account?.entries.slice(afterSeq) ?? [],
+    kept(account: string, ranges: readonly UsageRange[]): UsageKept {
+      const state = stateOf(account)
+      const isAsked = ({ spanMs, startAt }: UsageTotal): boolean =>
+        ranges.some((range) => range.spanMs === spanMs && startAt >= range.from && startAt < range.to)
+      return { ...state, totals: [...state.totals.values()].filter(isAsked) }
+    },
+    change(account: string, revision: number, { totals, dropped, ...state }: UsageChange): boolean {
+      const before = stateOf(account)
+      if (before.revision !== revision) return false
+      for (const key of dropped) before.totals.delete(keyOf(key))
+      for (const total of totals) before.totals.set(keyOf(total), total)
+      accounts.set(account, { ...state, revision: revision + 1, totals: before.totals })
+      return true
+    },
   }
+}
+
+const under = (cells: ReadonlyMap<Key, Cell>, prefix: string, limit: number): Cell[] => {
+  const found: Cell[] = []
+  for (const [key, cell] of cells) if (key.startsWith(prefix) && found.push(cell) === limit) break
+  return found
+}
+
+function snapshotOf(account: Account | undefined, afterSeq: number, limit: number): AccountSnapshot {
+  const cells: ReadonlyMap<Key, Cell> = account?.cells ?? new Map()
+  const one = {
+    account: (cells.get('account') as AccountCell | undefined) ?? null,
+    subjects: under(cells, 'subject:', limit + 1) as SubjectCell[],
+    grants: under(cells, 'grant:', limit + 1) as GrantCell[],
+    requests: under(cells, 'request:', limit + 1) as RequestCell[],
+    entries: selectEntries(account?.entries ?? [], { from: afterSeq + 1, limit: limit + 1 }),
+  }
+  const most = Math.max(one.subjects.length, one.grants.length, one.requests.length, one.entries.length)
+  return { ...one, whole: most <= limit }
+}
+
+/** Copies the lists, not what stands in them: cells and entries are never changed. */
+function momentOf(name: string, account: Account | undefined, system: Account | undefined): Moment {
+  const within = withinMoment(name)
+  const policies = new Map(system?.cells)
+  const cells = new Map(account?.cells)
+  const entries = [...(account?.entries ?? [])]
+  const open = [...(account?.open.values() ?? [])]
+  return {
+    account: (cells.get('account') as AccountCell | undefined) ?? null,
+    entries: (query) => within(() => selectEntries(entries, query)),
+    subjects: (page) => within(() => pageOfCells(cells, 'subject:', page)),
+    holds: (after, limit) =>
+      within(() => {
+        const from = after === undefined ? 0 : open.findIndex(({ id }) => id === after.id) + 1
+        return open.slice(from, from + limit)
+      }),
+    policy: (version) => within(() => (policies.get(`policy:${version}`) as PolicyCell | undefined) ?? null),
+  }
+}
+
+function pageOfCells(
+  cells: ReadonlyMap<Key, Cell>,
+  prefix: string,
+  { after, limit }: Page,
+): readonly KeyedCell[] {
+  const keys = [...cells.keys()].filter((key) => key.startsWith(prefix)).sort()
+  return keys
+    .slice(after === undefined ? 0 : firstAfter(keys, after))
+    .slice(0, limit)
+    .map((key) => ({ key, cell: cells.get(key) as Cell }))
 }
 
 function selectEntries(entries: readonly StoredEntry[], query: EntryQuery): readonly StoredEntry[] {

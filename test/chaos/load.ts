@@ -57,6 +57,14 @@ export interface Accounts {
   readonly others: readonly string[]
 }
 
+/** Some are rich and hot, others run into their last limit. */
+export async function newAccounts(node: Node, round: number): Promise<Accounts> {
+  const [hot = '', ...others] = ['hot', 'b', 'c', 'd'].map((name) => `${name}-${round}`)
+  for (const id of [hot, ...others]) await node.createAccount({ id, plan: 'load' })
+  await node.grant(hot, { id: 'g', kind: 'purchased', amount: '1000000' })
+  return { hot, others }
+}
+
 /** `nodes` is asked for each call, since a node may be replaced. */
 export function startLoad({ hot, others }: Accounts, nodes: () => readonly Node[], random: Random): Load {
   const told: Told[] = []

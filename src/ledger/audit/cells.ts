@@ -3,24 +3,51 @@ import type { Micros, Millis } from '../../units.ts'
 import type { Books } from '../books.ts'
 import { cu, guarded, type Tell } from './findings.ts'
 import { ACCOUNT_HOLDER, holderOf, type Journal, sayHolder } from './journal.ts'
-import type { LiveAccount, LiveCells, LiveOverride, LiveRequest } from './live.ts'
+import type { LiveAccount, LiveGrantCell, LiveOverride, LiveRequest, LiveSubject } from './live.ts'
 import { compareCounters, compareGone } from './live-counters.ts'
-import { compareGrantCells, compareGrants } from './live-grants.ts'
-import { compareBySource, compareHoldCounts, compareHolds, type HeldSums } from './live-holds.ts'
+import { compareGrants, openGrantCells } from './live-grants.ts'
+import { compareBySource, compareHoldCounts, type HeldSums, openHolds } from './live-holds.ts'
 
-export function compareCells(journal: Journal, cells: LiveCells, tell: Tell): void {
-  const { account } = cells
+/** The comparison of an account's live cells: first all open holds, then subjects, then grant cells, in any number of pages. */
+export interface Comparison {
+  hold(request: LiveRequest): void
+  subject(subject: LiveSubject): void
+  /** The cells of the grants may be newer than the rest: what came after the last entry that was read is passed over. */
+  grant(cell: LiveGrantCell): void
+  /** What only shows when all of them have been seen; grants are missed where `grants` says that all were shown. */
+  end(grants: boolean): void
+}
+
+export function openComparison(journal: Journal, account: LiveAccount, tell: Tell): Comparison {
   compareHead(journal, account, tell)
   compareTerms(journal, account, tell)
   compareCheckpoint(journal, account, tell)
+  compareRetained(journal, account, tell)
   compareBooks(journal, account, tell)
   compareGrants(journal, account, tell)
-  const held = compareHolds(journal, cells.holds, tell)
-  compareHoldCounts(account, held, tell)
-  compareCounters(journal, account, account.counters, null, ACCOUNT_HOLDER, held, tell)
-  compareOverrides(journal, account, account.overrides, ACCOUNT_HOLDER, tell)
-  compareSubjects(journal, cells, held, tell)
-  if (cells.grants !== undefined) compareGrantCells(journal, cells.grants, tell)
+  const holds = openHolds(journal, tell)
+  const subjects = openSubjects(journal, account, tell)
+  const grants = openGrantCells(journal, tell)
+  let held: HeldSums | undefined
+  /** The account's own counters hold what all holds add up to. */
+  function sums(): HeldSums {
+    if (held !== undefined) return held
+    held = holds.end()
+    compareHoldCounts(account, held, tell)
+    compareCounters(journal, account, account.counters, null, ACCOUNT_HOLDER, held, tell)
+    compareOverrides(journal, account, account.overrides, ACCOUNT_HOLDER, tell)
+    return held
+  }
+  return {
+    hold: holds.read,
+    subject: (subject) => subjects.read(subject, sums()),
+    grant: grants.read,
+    end(all) {
+      sums()
+      subjects.end()
+      if (all) grants.end()
+    },
+  }
 }
 
 function compareHead(journal: Journal, { head }: LiveAccount, tell: Tell): void {
@@ -66,6 +93,16 @@ function compareCheckpoint({ checkpoint }: Journal, account: LiveAccount, tell: 
     )
 }
 
+/** Where the audit began behind it, the entry has not been read. */
+function compareRetained({ retained, first }: Journal, account: LiveAccount, tell: Tell): void {
+  const says = account.retained?.seq ?? null
+  if (says === retained || (says !== null && says < first)) return
+  tell(
+    'account',
+    `the account's journal begins behind ${says === null ? 'nothing' : `entry ${says}`} by its cell, and behind ${retained === null ? 'nothing' : `entry ${retained}`} by the journal`,
+  )
+}
+
 function compareBooks({ books }: Journal, account: LiveAccount, tell: Tell): void {
   let sum = 0n
   for (const name of Object.keys(books) as (keyof Books)[]) {
@@ -87,30 +124,34 @@ function compareBooks({ books }: Journal, account: LiveAccount, tell: Tell): voi
     })
 }
 
-function compareSubjects(journal: Journal, cells: LiveCells, held: HeldSums, tell: Tell): void {
-  const { account } = cells
+function openSubjects(journal: Journal, account: LiveAccount, tell: Tell) {
   const counts: Record<string, number> = {}
   const seen = new Set<string>()
-  for (const subject of cells.subjects) {
-    const { dimension, value } = subject
-    const holder = holderOf(dimension, value)
-    seen.add(holder)
-    counts[dimension] = (counts[dimension] ?? 0) + 1
-    guarded(tell, `the cell of ${dimension} ${value}`, () => {
-      compareCounters(journal, account, subject.counters, dimension, holder, held, tell)
-      compareOverrides(journal, account, subject.overrides, holder, tell)
-    })
-  }
-  for (const [holder, own] of journal.windows) {
-    if (holder !== ACCOUNT_HOLDER && !seen.has(holder)) compareGone(own, account, {}, sayHolder(holder), tell)
-  }
-  for (const dimension of new Set([...Object.keys(counts), ...Object.keys(account.subjectCounts)])) {
-    const [says, right] = [account.subjectCounts[dimension] ?? 0, counts[dimension] ?? 0]
-    if (says !== right)
-      tell(
-        'account',
-        `the account's cell counts ${says} values of ${dimension}, and there are ${right} cells of them`,
-      )
+  return {
+    read(subject: LiveSubject, held: HeldSums): void {
+      const { dimension, value } = subject
+      const holder = holderOf(dimension, value)
+      seen.add(holder)
+      counts[dimension] = (counts[dimension] ?? 0) + 1
+      guarded(tell, `the cell of ${dimension} ${value}`, () => {
+        compareCounters(journal, account, subject.counters, dimension, holder, held, tell)
+        compareOverrides(journal, account, subject.overrides, holder, tell)
+      })
+    },
+    end(): void {
+      for (const [holder, own] of journal.windows) {
+        if (holder !== ACCOUNT_HOLDER && !seen.has(holder))
+          compareGone(own, account, {}, sayHolder(holder), tell)
+      }
+      for (const dimension of new Set([...Object.keys(counts), ...Object.keys(account.subjectCounts)])) {
+        const [says, right] = [account.subjectCounts[dimension] ?? 0, counts[dimension] ?? 0]
+        if (says !== right)
+          tell(
+            'account',
+            `the account's cell counts ${says} values of ${dimension}, and there are ${right} cells of them`,
+          )
+      }
+    },
   }
 }
 

@@ -17,7 +17,9 @@ import type {
 } from '../entries.ts'
 import {
   emptyJournal,
+  erasedHolder,
   type GrantTrace,
+  holderOf,
   type Journal,
   type RequestTrace,
   type WindowTrace,
@@ -34,13 +36,24 @@ export interface Checkpoint {
 }
 
 /** Reads a checkpoint from its entry; undefined where it was erased or is damaged: reading the chain then tells of it. */
-export function readCheckpoint(stored: StoredEntry, sha256: Sha256): Checkpoint | undefined {
+export const readCheckpoint = (stored: StoredEntry, sha256: Sha256): Checkpoint | undefined =>
+  readState(stored, 'checkpoint', sha256)
+
+/** The same of the entry that was written before older ones were let go. */
+export const readRetained = (stored: StoredEntry, sha256: Sha256): Checkpoint | undefined =>
+  readState(stored, 'retained', sha256)
+
+function readState(
+  stored: StoredEntry,
+  what: 'checkpoint' | 'retained',
+  sha256: Sha256,
+): Checkpoint | undefined {
   const { private: part } = stored
   const told = readDoubtful(stored.body)
   if (typeof part !== 'string' || !('value' in told)) return undefined
   const entry = told.value
-  if (entry.kind !== 'change' || entry.what !== 'checkpoint' || entry.seq !== stored.seq) return undefined
-  const { as_of, hash } = entry.detail as { as_of: number; hash: string }
+  if (entry.kind !== 'change' || entry.what !== what || entry.seq !== stored.seq) return undefined
+  const { as_of = entry.seq, hash = '' } = entry.detail as { as_of?: number; hash?: string }
   if (as_of >= entry.seq || entry.private !== sha256(part)) return undefined
   const person = readDoubtfulPrivate(part)
   const state = 'value' in person ? person.value.state : undefined
@@ -77,6 +90,49 @@ export function stateOf(
     repaired: journal.repaired,
     checkpoint: journal.checkpoint,
   }
+}
+
+/**
+ * The same without a person, as the journal would stand had it been read after the erasure: what their windows counted is
+ * that of someone unknown, and so is whom their charges were for. Sums of others stay as they are.
+ */
+export function withoutPerson(state: CheckpointState, dimension: string, value: string): CheckpointState {
+  const holder = holderOf(dimension, value)
+  const unknown = erasedHolder(dimension)
+  const [own, others] = [
+    state.windows.filter(([of]) => of === holder),
+    state.windows.filter(([of]) => of !== holder),
+  ]
+  const windows = new Map(others.map((row) => [`${row[0]} ${row[1]}`, row]))
+  for (const [, key, instances] of own) {
+    const before = windows.get(`${unknown} ${key}`)?.[2] ?? []
+    windows.set(`${unknown} ${key}`, [unknown, key, mergedInstances(before, instances), null])
+  }
+  const overridden = state.overrides.some(([of]) => of === holder)
+  return {
+    ...state,
+    windows: [...windows.values()].sort(([a, b], [c, d]) => (a < c || (a === c && b < d) ? -1 : 1)),
+    requests: state.requests.map((row) => {
+      const charge = row[5]
+      if (charge?.[2]?.[dimension] !== value) return row
+      const [usage, seq, , ...rest] = charge
+      return [row[0], row[1], row[2], row[3], row[4], [usage, seq, null, ...rest], row[6]]
+    }),
+    overrides: state.overrides.filter(([of]) => of !== holder),
+    erased_overrides: overridden
+      ? [...new Set([...state.erased_overrides, dimension])].sort()
+      : state.erased_overrides,
+  }
+}
+
+type InstanceRows = WindowRow[2]
+function mergedInstances(one: InstanceRows, other: InstanceRows): InstanceRows {
+  const sums = new Map(one.map((row) => [row[0], row]))
+  for (const [startAt, plus, minus, loose] of other) {
+    const known = sums.get(startAt) ?? [startAt, 0, 0, 0]
+    sums.set(startAt, [startAt, known[1] + plus, known[2] + minus, known[3] + loose])
+  }
+  return [...sums.values()].sort(([a], [b]) => a - b)
 }
 
 /** By code units, as text compares: no two keys of a map are equal. */
@@ -161,10 +217,10 @@ function requestRow(id: string, { firstAt, last, decision, hold, charge, closed 
 
 function storyOf([, firstAt, last, decision, held, charged, closed]: RequestRow): RequestTrace {
   const hold = held === null ? null : { granted: held[0], from: held[1], expiresAt: held[2] }
-  if (charged === null) return { firstAt, last, decision, hold, charge: null, closed }
+  if (charged === null) return { firstAt, last, decision, hold, charge: null, closed, live: false }
   const [usage, seq, subject, standing, refunded, cover] = charged
   const charge = { usage, seq, subject, standing, refunded, cover: Object.fromEntries(cover) }
-  return { firstAt, last, decision, hold, charge, closed }
+  return { firstAt, last, decision, hold, charge, closed, live: false }
 }
 
 function windowRow(holder: string, key: string, { instances, told }: WindowTrace): WindowRow {

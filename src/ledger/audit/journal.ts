@@ -33,6 +33,8 @@ export interface Journal {
   repaired: boolean
   /** Number of the newest checkpoint whose state has not been erased. */
   checkpoint: number | null
+  /** Number of the newest entry that says what stood when older ones were let go; null where none has been read. */
+  retained: number | null
   /** Number of the first entry that was read: what points further back is not known. */
   readonly first: number
 }
@@ -71,6 +73,8 @@ export interface RequestTrace {
   hold: { granted: Micros; from: Split; expiresAt: Millis | null } | null
   charge: ChargeTrace | null
   closed: string | null
+  /** Its cell was seen: corrections may still come, however old it is. */
+  live: boolean
 }
 
 export interface ChargeTrace {
@@ -122,6 +126,7 @@ export function emptyJournal(head: ChainHead): Journal {
     erasedOverrides: new Set(),
     repaired: false,
     checkpoint: null,
+    retained: null,
     first: head.seq + 1,
   }
 }

@@ -86,17 +86,21 @@ function compareEnd(journal: Journal, trace: GrantTrace, grant: Grant, lastAt: M
 }
 
 /** Cells that recognise a grant's id for good: every grant has one, and it says what was issued. */
-export function compareGrantCells(journal: Journal, cells: Iterable<LiveGrantCell>, tell: Tell): void {
+export function openGrantCells(journal: Journal, tell: Tell) {
   const seen = new Set<string>()
-  for (const cell of cells) {
-    seen.add(cell.id)
-    // Issued after the last entry that was read.
-    if (cell.seq > journal.head.seq) continue
-    guarded(tell, `the cell of grant ${cell.id}`, () => compareGrantCell(journal, cell, tell))
-  }
-  for (const [id, { seq, amount }] of journal.grants) {
-    if (!seen.has(id))
-      tell('missing', `the cell of grant ${id} over ${cu(amount)} is missing`, { seq, amount })
+  return {
+    read(cell: LiveGrantCell): void {
+      seen.add(cell.id)
+      // Issued after the last entry that was read.
+      if (cell.seq > journal.head.seq) return
+      guarded(tell, `the cell of grant ${cell.id}`, () => compareGrantCell(journal, cell, tell))
+    },
+    end(): void {
+      for (const [id, { seq, amount }] of journal.grants) {
+        if (!seen.has(id))
+          tell('missing', `the cell of grant ${id} over ${cu(amount)} is missing`, { seq, amount })
+      }
+    },
   }
 }
 
@@ -121,10 +125,12 @@ function compareGrantCell(journal: Journal, cell: LiveGrantCell, tell: Tell): vo
         amount: cell.repaid - trace.repaidAtOnce,
       },
     )
-  if ((cell.revokedSeq ?? null) !== trace.revokedSeq)
+  const { revokedSeq = null } = cell
+  if (revokedSeq !== null && revokedSeq > journal.head.seq) return
+  if (revokedSeq !== trace.revokedSeq)
     tell(
       'grant',
-      `grant ${cell.id} was revoked by entry ${cell.revokedSeq ?? 'none'} by its cell, and by ${trace.revokedSeq ?? 'none'} by the journal`,
+      `grant ${cell.id} was revoked by entry ${revokedSeq ?? 'none'} by its cell, and by ${trace.revokedSeq ?? 'none'} by the journal`,
       {
         seq,
         amount,

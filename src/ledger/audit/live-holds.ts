@@ -26,27 +26,31 @@ function ofHolder<V>(sums: Map<string, Map<string, V>>, holder: string): Map<str
 }
 
 /** Every hold of the journal has its open request, with the same parts, and the other way round. */
-export function compareHolds(journal: Journal, holds: Iterable<LiveRequest>, tell: Tell): HeldSums {
+export function openHolds(journal: Journal, tell: Tell) {
   const sums: HeldSums = { windows: new Map(), ends: new Map(), count: 0, earliestAt: null }
   const seen = new Set<string>()
-  for (const request of holds) {
-    seen.add(request.id)
-    sums.count += 1
-    guarded(tell, `the cell of request ${request.id}`, () => {
-      compareHold(journal, request, tell)
-      sumHold(sums, request, tell)
-    })
+  return {
+    read(request: LiveRequest): void {
+      seen.add(request.id)
+      sums.count += 1
+      guarded(tell, `the cell of request ${request.id}`, () => {
+        compareHold(journal, request, tell)
+        sumHold(sums, request, tell)
+      })
+    },
+    end(): HeldSums {
+      for (const id of journal.open) {
+        if (seen.has(id)) continue
+        const hold = journal.requests.get(id)?.hold
+        const amount = hold?.granted ?? 0
+        tell('hold', `${cu(amount)} are held for the request by its entries, and it is not open`, {
+          request: id,
+          amount,
+        })
+      }
+      return sums
+    },
   }
-  for (const id of journal.open) {
-    if (seen.has(id)) continue
-    const hold = journal.requests.get(id)?.hold
-    const amount = hold?.granted ?? 0
-    tell('hold', `${cu(amount)} are held for the request by its entries, and it is not open`, {
-      request: id,
-      amount,
-    })
-  }
-  return sums
 }
 
 function compareHold(journal: Journal, cell: LiveRequest, tell: Tell): void {
@@ -125,7 +129,9 @@ function sumHold(sums: HeldSums, request: LiveRequest, tell: Tell): void {
     if (guard.kind === 'budget') count(place(guard.by), guard.name, guard.at, guard.amount)
     if (guard.kind !== 'concurrency') continue
     const own = ofHolder(sums.ends, place(guard.by))
-    own.set(guard.name, [...(own.get(guard.name) ?? []), expiresAt])
+    const ends = own.get(guard.name)
+    if (ends === undefined) own.set(guard.name, [expiresAt])
+    else ends.push(expiresAt)
   }
 }
 

@@ -35,6 +35,8 @@ export interface LiveAccount {
   readonly dueAt: Millis | null
   /** Number of its newest checkpoint. */
   readonly checkpoint?: number
+  /** Where its journal begins, since older entries were let go. */
+  readonly retained?: { readonly seq: number }
 }
 export interface LiveSubject {
   readonly dimension: string

@@ -37,16 +37,25 @@ const row =
   (value) =>
     Array.isArray(value) &&
     value.length === checks.length &&
-    checks.every((check, place) => check(value[place]))
+    checks.every((check, place) => check((value as readonly unknown[])[place]))
 const recordOf =
   (check: Check): Check =>
-  (value) =>
-    isRecord(value) && Object.values(value).every(check)
+  (value) => {
+    if (!isRecord(value)) return false
+    for (const field in value) if (!check(value[field])) return false
+    return true
+  }
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Field → check; a name that ends in `?` may be absent. */
-type Shape = Readonly<Record<string, Check>>
+type Fields = Readonly<Record<string, Check>>
+/** The same, taken apart once: every entry of an account is held against one. */
+type Shape = readonly (readonly [field: string, check: Check, optional: boolean])[]
+const shape = (fields: Fields): Shape =>
+  Object.entries(fields).map(([field, check]) =>
+    field.endsWith('?') ? [field.slice(0, -1), check, true] : [field, check, false],
+  )
 
 const split = listOf(row(name, whole))
 const quantities = recordOf(count)
@@ -55,7 +64,8 @@ const ledgerAccount: Check = (value) =>
   (/^grant:./.test(value) ||
     ['issued', 'charged', 'expired', 'revoked', 'overage', 'absorbed', 'debt'].includes(value))
 
-const HEAD: Shape = {
+const HEAD: Fields = {
+  seq: number,
   at: whole,
   'recorded_at?': whole,
   actor: name,
@@ -63,7 +73,7 @@ const HEAD: Shape = {
   'previous?': number,
   'private?': name,
 }
-const BODY: Readonly<Record<EntryKind, Shape>> = {
+const BODY: Readonly<Record<EntryKind, Fields>> = {
   usage: {
     op: oneOf('settle', 'record', 'expiry'),
     feature: name,
@@ -128,9 +138,10 @@ const BODY: Readonly<Record<EntryKind, Shape>> = {
   },
   change: { what: oneOf(...CHANGES), detail: isRecord },
 }
+const ENTRY = new Map(ENTRY_KINDS.map((kind) => [kind, shape({ ...HEAD, ...BODY[kind] })]))
 
 /** What `detail` of a change must have where the audit relies on it. */
-const DETAIL: Readonly<Record<string, Shape>> = {
+const DETAIL: Readonly<Record<string, Fields>> = {
   account_created: { plan: name, zone: name },
   plan: { to: name },
   status: { to: name },
@@ -152,14 +163,16 @@ const DETAIL: Readonly<Record<string, Shape>> = {
   hold_closed: { cause: name, returned: count },
   erased: { dimension: name },
   checkpoint: { as_of: number, hash: name, grants: count, requests: count },
+  retained: { before: whole, 'as_of?': number, 'hash?': name },
   reset: { window: name, 'by?': name, starts_at: whole, used: whole },
   policy: { version: number, text },
   key_created: { id: name, role: name },
   key_revoked: { id: name },
 }
+const DETAILS = new Map(Object.entries(DETAIL).map(([what, fields]) => [what, shape(fields)]))
 
 /** The state of a checkpoint, row by row. */
-const STATE: Shape = {
+const STATE = shape({
   recorded_at: whole,
   books: listOf(row(oneOf(...Object.keys(emptyBooks())), whole)),
   grants: listOf(
@@ -183,15 +196,21 @@ const STATE: Shape = {
   erased_overrides: listOf(name),
   repaired: (value) => typeof value === 'boolean',
   checkpoint: orNull(number),
-}
+})
 const state: Check = (value) => isRecord(value) && wrong(value, STATE) === undefined
 
-const wrong = (value: Record<string, unknown>, shape: Shape): string | undefined => {
-  for (const field in shape) {
-    const optional = field.endsWith('?')
-    const key = optional ? field.slice(0, -1) : field
-    if (optional && value[key] === undefined) continue
-    if (!shape[field]?.(value[key])) return key
+const PRIVATE = shape({
+  salt: name,
+  subject: recordOf(text),
+  'attributes?': recordOf(text),
+  'scope?': recordOf(listOf(text)),
+  'state?': state,
+})
+
+function wrong(value: Record<string, unknown>, fields: Shape): string | undefined {
+  for (const [field, check, optional] of fields) {
+    const found = value[field]
+    if (!(optional && found === undefined) && !check(found)) return field
   }
   return undefined
 }
@@ -205,12 +224,9 @@ export function readDoubtful(body: string): Read<Entry> {
   if (parsed.v !== ENTRY_FORMAT)
     return { problem: `the entry has format ${say(parsed.v)}, not ${ENTRY_FORMAT}` }
   const { kind } = parsed
-  if (!(ENTRY_KINDS as readonly unknown[]).includes(kind))
-    return { problem: `the entry is of no known kind: ${say(kind)}` }
-  const field =
-    wrong(parsed, { seq: number, ...HEAD }) ??
-    wrong(parsed, BODY[kind as EntryKind]) ??
-    (kind === 'change' ? wrongDetail(parsed) : undefined)
+  const fields = ENTRY.get(kind as EntryKind)
+  if (fields === undefined) return { problem: `the entry is of no known kind: ${say(kind)}` }
+  const field = wrong(parsed, fields) ?? (kind === 'change' ? wrongDetail(parsed) : undefined)
   if (field !== undefined)
     return {
       problem:
@@ -222,8 +238,8 @@ export function readDoubtful(body: string): Read<Entry> {
 }
 
 function wrongDetail(change: Record<string, unknown>): string | undefined {
-  const shape = DETAIL[change.what as string]
-  return shape !== undefined && wrong(change.detail as Record<string, unknown>, shape) !== undefined
+  const fields = DETAILS.get(change.what as string)
+  return fields !== undefined && wrong(change.detail as Record<string, unknown>, fields) !== undefined
     ? 'detail'
     : undefined
 }
@@ -231,14 +247,7 @@ function wrongDetail(change: Record<string, unknown>): string | undefined {
 /** The private part's text, checked the same way. */
 export function readDoubtfulPrivate(part: string): Read<PrivatePart> {
   const parsed = parse(part)
-  const shape = {
-    salt: name,
-    subject: recordOf(text),
-    'attributes?': recordOf(text),
-    'scope?': recordOf(listOf(text)),
-    'state?': state,
-  }
-  if (!isRecord(parsed) || wrong(parsed, shape) !== undefined)
+  if (!isRecord(parsed) || wrong(parsed, PRIVATE) !== undefined)
     return { problem: 'the private part cannot be read' }
   return { value: parsed as unknown as PrivatePart }
 }

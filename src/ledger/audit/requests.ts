@@ -24,7 +24,15 @@ export function storyOf(
   if (known !== undefined && begins) checkSecondStory(entry, known, recordedAt, horizonMs, tell)
   if (known === undefined && !begins && (entry.previous ?? 0) >= journal.first)
     tell('missing', 'the entries before it in the story of its request are missing', { seq, request })
-  const story = { firstAt: recordedAt, last: 0, decision: null, hold: null, charge: null, closed: null }
+  const story: RequestTrace = {
+    firstAt: recordedAt,
+    last: 0,
+    decision: null,
+    hold: null,
+    charge: null,
+    closed: null,
+    live: false,
+  }
   if (known?.hold != null) endHold(journal, request, known, 'released')
   journal.requests.set(request, story)
   return story

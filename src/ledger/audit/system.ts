@@ -9,7 +9,7 @@ import {
 } from '../entries.ts'
 import type { Subject } from '../grants.ts'
 import { type ChainOptions, openChain } from './chain.ts'
-import { type Finding, guarded, type Tell, teller } from './findings.ts'
+import { type Finding, guarded, instant, type Tell, teller } from './findings.ts'
 import { emptyJournal } from './journal.ts'
 
 export interface LivePolicy {
@@ -24,6 +24,11 @@ export interface LiveKey {
   readonly expiresAt: Millis | null
   readonly revokedAt: Millis | null
 }
+export interface LiveSystem {
+  readonly head: ChainHead
+  readonly activePolicy: number
+  readonly retainedBefore?: Millis
+}
 export interface SystemAuditOptions extends ChainOptions {
   readonly found: (finding: Finding) => void
 }
@@ -33,7 +38,7 @@ export interface SystemAudit {
   /** Versions and keys that came after the last entry read are passed over. */
   policy(cell: LivePolicy): void
   key(cell: LiveKey): void
-  finish(cell: { readonly head: ChainHead; readonly activePolicy: number }): void
+  finish(cell: LiveSystem): void
   readonly head: ChainHead
   readonly entries: number
 }
@@ -58,6 +63,7 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
   const policies = new Map<number, { readonly seq: number; readonly digest: string }>()
   const keys = new Map<string, KeyTrace>()
   const seen = new Set<number | string>()
+  let retainedBefore: Millis | undefined
 
   function read(entry: ChangeEntry, person: PrivatePart | null): void {
     const { seq, what, detail } = entry
@@ -68,6 +74,7 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
       policies.set(version, { seq, digest: options.sha256(detail.text as string) })
     }
     const id = String(detail.id)
+    if (what === 'retained') retainedBefore = detail.before as Millis
     if (what === 'key_created')
       keys.set(id, {
         seq,
@@ -112,7 +119,7 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
         compareKey(cell, keys.get(cell.id), tell)
       })
     },
-    finish({ head, activePolicy }) {
+    finish({ head, activePolicy, retainedBefore: says }) {
       chain.end()
       const last = journal.head
       if (head.seq > last.seq)
@@ -123,6 +130,11 @@ export function auditSystem(options: SystemAuditOptions): SystemAudit {
         })
       if (activePolicy !== policies.size)
         tell('account', `policy version ${activePolicy} is in force, and ${policies.size} was published last`)
+      if (says !== retainedBefore)
+        tell(
+          'account',
+          `entries before ${says === undefined ? 'none' : instant(says)} were let go by the cell, and before ${retainedBefore === undefined ? 'none' : instant(retainedBefore)} by the journal`,
+        )
       for (const [version, { seq }] of policies)
         if (!seen.has(version)) tell('missing', `policy version ${version} is missing`, { seq })
       for (const [id, { seq }] of keys)

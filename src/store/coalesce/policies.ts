@@ -8,7 +8,13 @@ export const SYSTEM_ACCOUNT = '@system'
 /** Compiled versions kept. Open requests are priced under few; a version that was dropped is compiled again. */
 const KEPT = 64
 
-const EMPTY_POLICY: Policy = { version: 0, features: new Map(), plans: new Map(), defaultPlan: undefined }
+const EMPTY_POLICY: Policy = {
+  version: 0,
+  features: new Map(),
+  plans: new Map(),
+  defaultPlan: undefined,
+  usageDimensions: [],
+}
 
 /** Thrown out of a step that asked for a policy which has to be fetched first; the step is run again. */
 export class PolicyWanted extends Error {

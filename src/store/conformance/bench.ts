@@ -61,7 +61,7 @@ export function compilerOf(compiled: number[]) {
   return (version: number, text: string): Policy => {
     if (text === 'broken') throw new SluiceError('policy_invalid', 'broken')
     compiled.push(version)
-    return { version, features: new Map(), plans: new Map(), defaultPlan: text }
+    return { version, features: new Map(), plans: new Map(), defaultPlan: text, usageDimensions: [] }
   }
 }
 

@@ -1,9 +1,20 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import type { Cell, Key } from '../../kernel/cells.ts'
+import type { Cell, Key, RequestCell } from '../../kernel/cells.ts'
 import type { EntryKind } from '../../ledger/entries.ts'
 import type { Store } from '../../store.ts'
-import { account, type Bench, count, entry, put, request, START, upTo, writeRequests } from './bench.ts'
+import {
+  account,
+  type Bench,
+  count,
+  entry,
+  failsWith,
+  put,
+  request,
+  START,
+  upTo,
+  writeRequests,
+} from './bench.ts'
 
 export function pages({ place }: Bench): void {
   it('lists accounts page by page, in order of id, without the system’s', async () => {
@@ -65,7 +76,7 @@ export function pages({ place }: Bench): void {
     assert.deepEqual(first, { key: 'grant:g1', cell: account('grant:g1') })
   })
 
-  it('shows an account as it stood at one moment, with the entries after a number', async () => {
+  it('shows accounts as they stood at one moment, with the entries after a number, and says what is not all', async () => {
     const { store } = await place()
     const parts: [Key, Cell][] = [
       ['account', account('a')],
@@ -76,21 +87,89 @@ export function pages({ place }: Bench): void {
     ]
     await store.transact('a', [], put(...parts))
     await store.transact('a', [], () => ({ result: 0, writes: [], entries: [entry(1), entry(2), entry(3)] }))
-    const whole = await store.snapshot('a', 1)
-    assert.deepEqual(whole.account, account('a'))
-    assert.deepEqual(whole.subjects, [account('s')])
-    assert.deepEqual(whole.grants, [account('g')])
+    await store.transact('b', [], put(['account', account('b')]))
+    const asked = ['a', 'nobody', 'b'].map((name) => ({ account: name, afterSeq: 1 }))
+    const [whole, nobody, other] = await store.snapshots(asked, 2)
+    assert.deepEqual(whole?.account, account('a'))
+    assert.deepEqual(whole?.subjects, [account('s')])
+    assert.deepEqual(whole?.grants, [account('g')])
+    assert.deepEqual(whole?.requests.map(({ id }) => id).sort(), ['closed', 'open'])
     assert.deepEqual(
-      whole.holds.map(({ id }) => id),
-      ['open'],
-    )
-    assert.deepEqual(
-      whole.entries.map(({ seq }) => seq),
+      whole?.entries.map(({ seq }) => seq),
       [2, 3],
     )
+    assert.equal(whole?.whole, true)
+    const none = { subjects: [], grants: [], requests: [], entries: [], whole: true }
+    assert.deepEqual(nobody, { account: null, ...none })
+    assert.deepEqual(other, { account: account('b'), ...none })
+    const [tight] = await store.snapshots([{ account: 'a', afterSeq: 0 }], 2)
+    assert.equal(tight?.whole, false)
     assert.equal(await store.countHolds(), 1)
-    const nobody = await store.snapshot('nobody', 0)
-    assert.deepEqual(nobody, { account: null, subjects: [], grants: [], holds: [], entries: [] })
+  })
+
+  it('holds one moment of an account while it is read page by page, and others write', async () => {
+    const { store } = await place()
+    const keys = upTo(5).map((n): [Key, Cell] => [`subject:user=u${n}`, account(`s${n}`)])
+    const holds = upTo(5).map((n) => request(`h${n}`, START + 100 - (n % 3)))
+    await store.transact('a', [], put(['account', account('a')], ...keys))
+    await store.transact('a', [], writeRequests(...holds, request('closed', null)))
+    await store.transact('a', [], () => ({ result: 0, writes: [], entries: [entry(1)] }))
+    await store.transact('@system', [], put(['policy:2', account('p2')]))
+    const seen = await store.snapshot('a', async (moment) => {
+      await store.transact('a', [], put(['account', account('later')], ['subject:user=u9', account('s9')]))
+      await store.transact('a', [], writeRequests(request('h9', START + 50), request('h1', null)))
+      await store.transact('a', [], () => ({ result: 0, writes: [], entries: [entry(2)] }))
+      const subjects: Key[] = []
+      for (let after: Key | undefined; ; after = subjects.at(-1)) {
+        const page = await moment.subjects({ limit: 2, ...(after === undefined ? {} : { after }) })
+        subjects.push(...page.map(({ key }) => key))
+        if (page.length < 2) break
+      }
+      const open: RequestCell[] = []
+      for (;;) {
+        const page = await moment.holds(open.at(-1), 2)
+        open.push(...page)
+        if (page.length < 2) break
+      }
+      return {
+        own: moment.account,
+        subjects,
+        open: open.map(({ id }) => id).sort(),
+        entries: (await moment.entries({ from: 1, limit: 9 })).map(({ seq }) => seq),
+        policies: [await moment.policy(2), await moment.policy(3)],
+      }
+    })
+    assert.deepEqual(seen, {
+      own: account('a'),
+      subjects: keys.map(([key]) => key),
+      open: holds.map(({ id }) => id),
+      entries: [1],
+      policies: [account('p2'), null],
+    })
+    assert.equal(await store.snapshot('nobody', async (moment) => moment.account), null)
+    const useless = new Error('what was read is of no use')
+    await assert.rejects(
+      store.snapshot('a', () => Promise.reject(useless)),
+      (error) => error === useless,
+    )
+    assert.ok(store.health().ready)
+    assert.equal((await store.holds('a', 9)).length, 5)
+  })
+
+  it('lets no moment last: who goes on reading after 5 s is told what to do', async (t) => {
+    const { store } = await place()
+    await store.transact('a', [], put(['account', account('a')]))
+    const { now } = performance
+    let later = 0
+    t.mock.method(performance, 'now', () => now.call(performance) + later)
+    const late = store.snapshot('a', async (moment) => {
+      await moment.subjects({ limit: 1 })
+      later = 5_001
+      return moment.subjects({ limit: 1 })
+    })
+    await assert.rejects(late, failsWith('unavailable'))
+    assert.ok(store.health().ready)
+    assert.equal(await store.snapshot('a', async (moment) => (await moment.entries({ limit: 1 })).length), 0)
   })
 
   it('lists open requests in order of end, and who knows a request', async () => {

@@ -6,6 +6,8 @@ import type { Cell, Key } from '../../kernel/cells.ts'
  */
 export interface Parsed {
   read(account: string, key: Key, text: string): Cell
+  /** What was read or written here last; another node may have written since. */
+  peek(account: string, key: Key): Cell | undefined
   /** To be told once the commit stands: until then nobody reads this text. */
   keep(account: string, key: Key, text: string, cell: Cell): void
 }
@@ -38,6 +40,10 @@ export function createParsed(max: number): Parsed {
       const cell = JSON.parse(text) as Cell
       put(place, { text, cell })
       return cell
+    },
+    peek(account, key) {
+      const place = `${account}\n${key}`
+      return (young.get(place) ?? old.get(place))?.cell
     },
     keep(account, key, text, cell) {
       put(`${account}\n${key}`, { text, cell })

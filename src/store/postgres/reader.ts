@@ -1,7 +1,7 @@
 /** The contract's readers: short statements that see what is committed, on connections of their own. */
-import type { AccountCell, Cell, GrantCell, Key, RequestCell, SubjectCell } from '../../kernel/cells.ts'
+import type { AccountCell, Cell, Key, PolicyCell, RequestCell } from '../../kernel/cells.ts'
 import type { EntryKind, StoredEntry } from '../../ledger/entries.ts'
-import type { AccountSnapshot, EntryQuery, JournalRow, KeyedCell, Page, RefusalLine } from '../../store.ts'
+import type { EntryQuery, JournalRow, KeyedCell, Page, RefusalLine } from '../../store.ts'
 import type { Millis } from '../../units.ts'
 import { SYSTEM_ACCOUNT } from '../coalesce.ts'
 import { type Connection, type Row, statement, type Value } from './connection.ts'
@@ -99,7 +99,6 @@ const ERASE_REFUSALS = statement(
   'delete from refusal where account = $1 and subject::json->>$2 = $3',
 )
 
-const ALL = 1_000_000_000
 const LAST = '\u{10ffff}'
 const REQUEST = 'request:'
 const kindsOf = (kinds: readonly EntryKind[] | undefined): readonly number[] =>
@@ -128,9 +127,15 @@ export async function accounts(db: Connection, { after = '', limit }: Page): Pro
   return (await db.run(ACCOUNT_PAGE, [after, limit])).map(([body]) => parseCell(body) as AccountCell)
 }
 
-async function own(db: Connection, account: string): Promise<Cell | null> {
+export async function own(db: Connection, account: string): Promise<Cell | null> {
   const [row] = await db.run(OWN, [account])
   return row === undefined ? null : parseCell(row[0])
+}
+
+const POLICY = statement('policy', `select body from cell where account = '${SYSTEM_ACCOUNT}' and key = $1`)
+export async function policy(db: Connection, version: number): Promise<PolicyCell | null> {
+  const [row] = await db.run(POLICY, [`policy:${version}`])
+  return row === undefined ? null : (parseCell(row[0]) as PolicyCell)
 }
 
 export async function cells(
@@ -160,6 +165,20 @@ export async function holds(db: Connection, account: string, limit: number): Pro
   return (await db.run(OPEN_HOLDS, [account, limit])).map(([body]) => parseRequest(body))
 }
 
+const HOLD_PAGE = statement(
+  'hold_page',
+  'select body from hold where account = $1 and request_id > $2 order by request_id limit $3',
+)
+/** In order of id, as the index has them: in order of end all would be sorted for each page. */
+export async function holdPage(
+  db: Connection,
+  account: string,
+  afterId: string,
+  limit: number,
+): Promise<RequestCell[]> {
+  return (await db.run(HOLD_PAGE, [account, afterId, limit])).map(([body]) => parseRequest(body))
+}
+
 export async function accountsOfRequest(db: Connection, requestId: string, limit: number): Promise<string[]> {
   return (await db.run(HOLDERS, [requestId, limit])).map(([account]) => account as string)
 }
@@ -185,24 +204,6 @@ export async function journal(
     const entry = entryOf(row)
     return { account: name as string, position: `${at} ${entry.seq} ${name}`, entry }
   })
-}
-
-/** One transaction that sees one moment. */
-export async function snapshot(db: Connection, account: string, afterSeq: number): Promise<AccountSnapshot> {
-  await db.exec('begin isolation level repeatable read read only')
-  try {
-    const under = async (prefix: string) =>
-      (await cells(db, account, prefix, { limit: ALL })).map(({ cell }) => cell)
-    return {
-      account: (await own(db, account)) as AccountCell | null,
-      subjects: (await under('subject:')) as SubjectCell[],
-      grants: (await under('grant:')) as GrantCell[],
-      holds: await holds(db, account, ALL),
-      entries: await entries(db, account, { from: afterSeq + 1, limit: ALL }),
-    }
-  } finally {
-    await db.exec('commit')
-  }
 }
 
 export async function countHolds(db: Connection): Promise<number> {

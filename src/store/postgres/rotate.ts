@@ -1,6 +1,6 @@
 import type { Millis } from '../../units.ts'
 import { type Connection, type Row, statement } from './connection.ts'
-import { addGeneration, inTransaction } from './schema.ts'
+import { addGeneration, inTransaction, waitedInVain } from './schema.ts'
 
 const ROTATION_LOCK = 5_494_238_002
 const GENERATIONS = statement(
@@ -9,13 +9,16 @@ const GENERATIONS = statement(
 )
 const CLOSE = statement('close_generation', 'update generation set closed_at = $2::bigint where id = $1')
 
+/** A change of a table waits no longer behind a backup: who comes after it would wait as well, and a node gives up after 2 s. */
+const SOON = "set local lock_timeout = '500ms'"
+
 /**
  * Drops generations whose requests had all closed before an instant, and begins a new one when the present one is as old as
  * that. Open requests are not in generations, so that none is lost. One node at a time; another that comes finds it done.
  */
 export async function rotate(db: Connection, instant: Millis, now: Millis): Promise<void> {
   await inTransaction(db, async () => {
-    await db.exec(`select pg_advisory_xact_lock(${ROTATION_LOCK})`)
+    await db.exec(`select pg_advisory_xact_lock(${ROTATION_LOCK}); ${SOON}`)
     const all = await db.run(GENERATIONS)
     const [current, openedAt] = all.at(-1) as Row
     if ((openedAt as Millis) < instant) {
@@ -46,8 +49,8 @@ export async function openMonths(db: Connection, now: Millis): Promise<void> {
     const name = `journal_${from.toISOString().slice(0, 7).replace('-', '_')}`
     if ((await db.run(HAS_TABLE, [name])).length > 0) continue
     const within = `recorded_at >= ${from.getTime()} and recorded_at < ${to}`
-    await inTransaction(db, async () => {
-      await db.exec(`select pg_advisory_xact_lock(${ROTATION_LOCK})`)
+    const made = inTransaction(db, async () => {
+      await db.exec(`select pg_advisory_xact_lock(${ROTATION_LOCK}); ${SOON}`)
       if ((await db.run(HAS_TABLE, [name])).length > 0) return
       // A clock that jumped, or nodes that nobody tidied for months: what went to the rest moves to its month.
       await db.exec(`
@@ -56,5 +59,12 @@ export async function openMonths(db: Connection, now: Millis): Promise<void> {
         alter table journal attach partition ${name} for values from (${from.getTime()}) to (${to});
       `)
     })
+    try {
+      await made
+    } catch (error) {
+      // Behind a backup, entries go to the rest meanwhile: that is no reason not to start.
+      if (!waitedInVain(error)) throw error
+      return
+    }
   }
 }

@@ -27,11 +27,14 @@ export const requestIdOf = (key: Key): string => key.slice('request:'.length)
 
 // --- what a batch reads, once it has its accounts
 
-export const LOCK = statement('lock', 'select pg_advisory_xact_lock(n) from unnest($1::bigint[]) as n')
+/** The number that stands for an account is the same on every node; taken in its order nobody waits in a circle. */
+const ORDERED =
+  '(select a, hashtextextended(a, 0) as n from unnest($1::text[]) as a order by n offset 0) as ordered'
+export const LOCK = statement('lock', `select pg_advisory_xact_lock(n) from ${ORDERED}`)
 /** Takes what is free, and answers what another node has. */
 export const TRY_LOCK = statement(
   'try_lock',
-  'select n::text from unnest($1::bigint[]) as n where not pg_try_advisory_xact_lock(n)',
+  `select a from ${ORDERED} where not pg_try_advisory_xact_lock(n)`,
 )
 /** The clock, read after the locks: a batch that waited must not decide by an older time than the one it waited for. */
 export const CLOCK = statement(
@@ -56,6 +59,7 @@ export const REQUESTS = statement(
      (select body, 0 as generation from hold where account = a and request_id = r limit 1)
      union all
      (select body, generation from request where account = a and request_id = r limit 1)
+     limit 1
    ) found`,
 )
 export const ENTRIES = statement(

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { SluiceError } from '../../errors.ts'
 import type { Millis } from '../../units.ts'
 import { type Connection, type Row, statement } from './connection.ts'
@@ -8,18 +9,26 @@ const MIGRATIONS = new URL('./migrations/', import.meta.url)
 const MIGRATION_LOCK = 5_494_238_001
 const OLDEST_SERVER = 150_000
 
+/** How the schema is brought up to date. */
+export interface Migrating {
+  /** Where the steps are, one file each (`0001_what.sql`), with a slash at its end. Sluice's own, but in tests of an upgrade. */
+  readonly folder?: URL
+  /** For how long a step that somebody holds up is tried again. */
+  readonly patienceMs?: Millis
+}
+
 interface Migration {
   readonly version: number
   readonly sql: string
 }
 
-function migrations(): readonly Migration[] {
-  return readdirSync(MIGRATIONS)
+function migrations(folder = MIGRATIONS): readonly Migration[] {
+  return readdirSync(folder)
     .filter((name) => /^\d{4}_.*\.sql$/.test(name))
     .sort()
     .map((name) => ({
       version: Number(name.slice(0, 4)),
-      sql: readFileSync(new URL(name, MIGRATIONS), 'utf8'),
+      sql: readFileSync(new URL(name, folder), 'utf8'),
     }))
 }
 
@@ -68,15 +77,17 @@ const CREATE_SCHEMA = `
 `
 
 /**
- * Brings the schema up to date, one node at a time, and then does what else a start makes. Throws where the schema is newer than
- * this node. Answers its version.
+ * Brings the schema up to date, one node at a time, and then does what else a start makes. Other nodes serve meanwhile: a step
+ * that waits for a table is taken back before they would refuse anything, and tried again. Throws where the schema is newer
+ * than this node. Answers its version.
  */
 export async function migrate(
   connection: Connection,
   now: () => Promise<Millis>,
   more: () => Promise<void> = async () => {},
+  { folder, patienceMs = PATIENCE_MS }: Migrating = {},
 ): Promise<number> {
-  const all = migrations()
+  const all = migrations(folder)
   const newest = all.at(-1)?.version ?? 0
   await connection.exec(
     `set lock_timeout = 0; set statement_timeout = 0; select pg_advisory_lock(${MIGRATION_LOCK})`,
@@ -88,14 +99,15 @@ export async function migrate(
     if (version > newest) throw newer(version, newest)
     for (const step of all) {
       if (step.version <= version) continue
-      await inTransaction(connection, async () => {
-        await connection.exec(step.sql)
-        await connection.exec(`insert into sluice.schema_version values (${step.version})`)
-      })
+      await patiently(connection, patienceMs, () =>
+        inTransaction(connection, async () => {
+          await connection.exec(step.sql)
+          await connection.exec(`insert into sluice.schema_version values (${step.version})`)
+        }),
+      )
     }
     await settleBase(connection)
     await openGeneration(connection, await now())
-    // Behind somebody who reads for long, such as a backup, a wait for a table would hold up the nodes that run.
     await connection.exec(BOUNDED)
     await more()
     return newest
@@ -105,8 +117,8 @@ export async function migrate(
 }
 
 /** For whoever only works on what is there: throws where the schema is missing or of another version, and changes nothing. */
-export async function requireSchema(connection: Connection): Promise<number> {
-  const newest = migrations().at(-1)?.version ?? 0
+export async function requireSchema(connection: Connection, folder?: URL): Promise<number> {
+  const newest = migrations(folder).at(-1)?.version ?? 0
   const [[table] = [null]] = await connection.run(
     statement('has_schema', "select to_regclass('sluice.schema_version')::text"),
   )
@@ -136,9 +148,75 @@ const newer = (version: number, newest: number): SluiceError =>
     'format_newer',
     `the database has schema ${version}, this version of Sluice knows ${newest}`,
     {
-      remedy: 'Start the newer version of Sluice that migrated it.',
+      remedy:
+        'Start the newer version of Sluice that migrated it; nodes of this version that run already go on.',
     },
   )
+
+/**
+ * How long a change of a table waits for those who use it, first and second time and so on. Whoever comes after it waits behind
+ * it, and a node gives up after 2 s. The longer wait is for autovacuum, which makes way for whoever has waited for
+ * `deadlock_timeout`, a second as it comes.
+ */
+const LOCK_WAITS_MS = [500, 1_300] as const
+/** In between the nodes work off what has waited. */
+const PAUSES_MS = [500, 1_000, 2_000, 4_000] as const
+const PATIENCE_MS = 120_000
+
+/** A wait for a lock was as long as `lock_timeout` lets it be. */
+export const waitedInVain = (error: unknown): boolean => (error as { code?: unknown }).code === '55P03'
+
+/** Runs what changes tables, as often as it takes until nobody holds it up; all or nothing of it must stand each time. */
+async function patiently(
+  connection: Connection,
+  patienceMs: Millis,
+  work: () => Promise<void>,
+): Promise<void> {
+  const begun = performance.now()
+  for (let tries = 0; ; tries++) {
+    await connection.exec(`set lock_timeout = ${LOCK_WAITS_MS[tries % LOCK_WAITS_MS.length]}`)
+    try {
+      return await work()
+    } catch (error) {
+      if (!waitedInVain(error)) throw error
+      if (performance.now() - begun >= patienceMs) throw await heldUp(connection, error)
+    }
+    await pause(PAUSES_MS[Math.min(tries, PAUSES_MS.length - 1)])
+  }
+}
+
+/** Whose beginning may not be seen is told first: the nodes' own sessions can be. */
+const LOCK_HOLDER = statement(
+  'lock_holder',
+  `select a.pid::bigint, a.usename::text, a.application_name, c.relname::text,
+     extract(epoch from clock_timestamp() - a.xact_start)::bigint
+   from pg_locks l
+     join pg_class c on c.oid = l.relation
+     join pg_namespace n on n.oid = c.relnamespace
+     join pg_stat_activity a on a.pid = l.pid
+   where l.granted and n.nspname = 'sluice' and a.datname = current_database() and a.pid <> pg_backend_pid()
+   order by a.xact_start nulls first, a.pid, c.relname limit 1`,
+)
+
+async function heldUp(connection: Connection, cause: unknown): Promise<SluiceError> {
+  const [holder] = await connection.run(LOCK_HOLDER)
+  if (holder === undefined)
+    return new SluiceError('unavailable', 'the schema could not be changed: its tables are in use', {
+      remedy: 'Nothing of this step was changed; try again.',
+      cause,
+    })
+  const [pid, user, program, table, seconds] = holder
+  const who = `${program === '' ? 'a session' : program} (process ${pid}${user === null ? '' : `, user ${user}`})`
+  const long = seconds === null ? '' : ` for ${seconds} s`
+  return new SluiceError(
+    'unavailable',
+    `the schema could not be changed: ${who} has held the table ${table}${long}`,
+    {
+      remedy: `Nothing of this step was changed. Try again when it has ended, or end it: select pg_terminate_backend(${pid}).`,
+      cause,
+    },
+  )
+}
 
 export async function inTransaction(connection: Connection, work: () => Promise<void>): Promise<void> {
   await connection.exec('begin')

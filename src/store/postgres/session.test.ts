@@ -7,7 +7,7 @@ import type { Session, Wanted } from '../coalesce.ts'
 import { type Connection, connect } from './connection.ts'
 import { createParsed } from './parsed.ts'
 import { migrate } from './schema.ts'
-import { beginSession, lockOf } from './session.ts'
+import { beginSession } from './session.ts'
 
 let database: TestDatabase
 let connection: Connection
@@ -37,7 +37,7 @@ const begin = (...accounts: string[]): Promise<Session> =>
 
 test('an account that another node has is passed over twice, then waited for, and at last told of', async () => {
   await other.query('begin')
-  await other.query('select pg_advisory_xact_lock($1)', [String(lockOf('a'))])
+  await other.query("select pg_advisory_xact_lock(hashtextextended('a', 0))")
   for (const times of [1, 2]) {
     const session = await begin('a', 'b')
     assert.deepEqual([...(session.away ?? [])], [['a', null]])
@@ -61,10 +61,30 @@ test('an account that another node has is passed over twice, then waited for, an
 
 test('an account that stands alone is waited for at once', async () => {
   await other.query('begin')
-  await other.query('select pg_advisory_xact_lock($1)', [String(lockOf('a'))])
+  await other.query("select pg_advisory_xact_lock(hashtextextended('a', 0))")
   const waiting = begin('a')
   await other.query('commit')
   const session = await waiting
   assert.equal(session.away, undefined)
   session.abandon()
+})
+
+test('the cells of an open request’s subject come with it, whether or not this node knows the request', async () => {
+  const request = { v: 1, id: 'r', state: 'open', subject: { user: 'u', team: 't' } }
+  await other.query("insert into sluice.hold values ('a', 'r', 1, $1)", [JSON.stringify(request)])
+  await other.query("insert into sluice.cell values ('a', 'subject:user=u', $1)", [JSON.stringify({ v: 1 })])
+  const parsed = createParsed(10)
+  for (const known of [false, true]) {
+    assert.equal(parsed.peek('a', 'request:r') !== undefined, known)
+    const session = await beginSession(
+      connection,
+      [{ account: 'a', ops: [{ keys: ['account', 'request:r'], extra: undefined }] }],
+      { clock: undefined, parsed, passedOver, release: () => {} },
+    )
+    const read = session.reader('a')
+    assert.deepEqual(read('subject:user=u'), { v: 1 })
+    assert.equal(read('subject:team=t'), null)
+    assert.equal(read('subject:key=k'), undefined)
+    session.abandon()
+  }
 })

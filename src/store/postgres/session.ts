@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto'
 import type { AccountCell, Cell, Key, RequestCell } from '../../kernel/cells.ts'
 import type { StoredEntry } from '../../ledger/entries.ts'
 import type { Millis } from '../../units.ts'
@@ -40,15 +39,9 @@ interface Known {
 const PATIENCE = 2
 const LOCK_NOT_AVAILABLE = '55P03'
 
-const locksOf = (batch: readonly Wanted[]): string[] =>
-  [...new Set(batch.map(({ account }) => lockOf(account)))].sort((a, b) => (a < b ? -1 : 1)).map(String)
+const namesOf = (batch: readonly Wanted[]): string[] => batch.map(({ account }) => account)
 
 const place = (account: string, requestId: string): string => `${account}\n${requestId}`
-
-/** A number for `pg_advisory_xact_lock`, the same on every node. */
-export function lockOf(account: string): bigint {
-  return BigInt.asIntN(64, BigInt(`0x${hash('sha256', `sluice account ${account}`).slice(0, 16)}`))
-}
 
 /**
  * Begins a batch on a connection of its own, in one round trip: the locks in order of their numbers, then the clock, then
@@ -101,15 +94,16 @@ async function attempt(
   const known: Known = { cells: new Map(), generations: new Map(), parsed }
   const [, , busy, clock] = await Promise.all([
     connection.exec('begin'),
-    waits.length === 0 ? [] : connection.run(rows.LOCK, [locksOf(waits)]),
-    tries.length === 0 ? [] : connection.run(rows.TRY_LOCK, [locksOf(tries)]),
+    waits.length === 0 ? [] : connection.run(rows.LOCK, [namesOf(waits)]),
+    tries.length === 0 ? [] : connection.run(rows.TRY_LOCK, [namesOf(tries)]),
     connection.run(rows.CLOCK),
-    fetchAll(connection, wantedBy([...waits, ...tries]), known),
+    fetchAll(connection, wantedBy([...waits, ...tries], parsed), known),
   ])
-  const taken = new Set(busy.map(([lock]) => lock))
+  await fetchSubjects(connection, known)
+  const taken = new Set(busy.map(([account]) => account))
   const away = new Map<string, null>()
   for (const { account } of tries) {
-    if (taken.size === 0 || !taken.has(String(lockOf(account)))) passedOver.delete(account)
+    if (!taken.has(account)) passedOver.delete(account)
     else {
       passedOver.set(account, (passedOver.get(account) ?? 0) + 1)
       away.set(account, null)
@@ -122,12 +116,36 @@ async function attempt(
   return away.size === 0 ? session : { ...session, away }
 }
 
-function wantedBy(batch: readonly Wanted[]): Missing[] {
+function wantedBy(batch: readonly Wanted[], parsed: Parsed): Missing[] {
   const missing: Missing[] = [{ account: SYSTEM_ACCOUNT, key: 'account' }]
   for (const { account, ops } of batch)
-    for (const { keys, extra } of ops)
-      for (const key of extra === undefined ? keys : [...keys, ...extra]) missing.push({ account, key })
+    for (const { keys, extra } of ops) {
+      for (const key of keys) {
+        missing.push({ account, key })
+        if (rows.isRequest(key)) addSubjects(missing, account, parsed.peek(account, key))
+      }
+      extra?.forEach((key) => void missing.push({ account, key }))
+    }
   return missing
+}
+
+/**
+ * Whoever closes or grows a hold asks for the cells of its subject next. Each would ask for its own, one round trip after
+ * another; so those of all open requests are fetched together, and at once where this node knows the request.
+ */
+async function fetchSubjects(connection: Connection, known: Known): Promise<void> {
+  const missing: Missing[] = []
+  for (const [account, cells] of known.cells)
+    for (const [key, cell] of cells) if (rows.isRequest(key)) addSubjects(missing, account, cell as Cell)
+  const unknown = missing.filter(({ account, key }) => !cellsOf(known, account).has(key))
+  if (unknown.length > 0) await fetchAll(connection, unknown, known)
+}
+
+function addSubjects(missing: Missing[], account: string, cell: Cell | null | undefined): void {
+  const request = cell as Partial<RequestCell> | null | undefined
+  if (request?.state !== 'open') return
+  for (const [dimension, value] of Object.entries(request.subject ?? {}))
+    missing.push({ account, key: `subject:${dimension}=${value}` })
 }
 
 function sessionOn(

@@ -79,7 +79,13 @@ if (process.env.SLUICE_DROP_ROOT === '1' && process.getuid?.() === 0) {
 try {
   const store = sqliteStore({ path })
   await store.open({
-    compilePolicy: (version) => ({ version, features: new Map(), plans: new Map(), defaultPlan: undefined }),
+    compilePolicy: (version) => ({
+      version,
+      features: new Map(),
+      plans: new Map(),
+      defaultPlan: undefined,
+      usageDimensions: [],
+    }),
   })
   await { write, fill, one }[what as 'write' | 'fill' | 'one'](store)
 } catch (error) {

@@ -26,7 +26,13 @@ import { KINDS } from './reader.ts'
 import { type SqliteOptions, sqliteReader, sqliteStore } from './store.ts'
 
 const host: StoreHost = {
-  compilePolicy: (version) => ({ version, features: new Map(), plans: new Map(), defaultPlan: undefined }),
+  compilePolicy: (version) => ({
+    version,
+    features: new Map(),
+    plans: new Map(),
+    defaultPlan: undefined,
+    usageDimensions: [],
+  }),
 }
 const CHILD = new URL('./faults.child.ts', import.meta.url).pathname
 const folders: string[] = []

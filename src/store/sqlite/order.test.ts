@@ -9,7 +9,13 @@ import { sqliteStore } from './store.ts'
 
 const ALL = 600
 const HOST: StoreHost = {
-  compilePolicy: (version) => ({ version, features: new Map(), plans: new Map(), defaultPlan: undefined }),
+  compilePolicy: (version) => ({
+    version,
+    features: new Map(),
+    plans: new Map(),
+    defaultPlan: undefined,
+    usageDimensions: [],
+  }),
 }
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1)
 

@@ -2,7 +2,15 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { SluiceError } from '../../errors.ts'
 import type { AccountCell, Cell, Key, RequestCell } from '../../kernel/cells.ts'
 import type { EntryKind, StoredEntry } from '../../ledger/entries.ts'
-import type { EntryQuery, JournalRow, KeyedCell, Page, RefusalLine } from '../../store.ts'
+import type {
+  EntryQuery,
+  JournalRow,
+  KeyedCell,
+  Page,
+  RefusalLine,
+  UsageKept,
+  UsageRange,
+} from '../../store.ts'
 import type { Millis } from '../../units.ts'
 import { type OpenHolds, SYSTEM_ACCOUNT } from '../coalesce.ts'
 import type { Row } from './cache.ts'
@@ -10,6 +18,7 @@ import type { IdRow } from './known-ids.ts'
 import { createListing, type Listing } from './listing.ts'
 import { sumOf } from './rows.ts'
 import { checkIdentity, generations, SETTINGS, SLOTS } from './schema.ts'
+import { prepareUsage } from './usage.ts'
 
 /** In the order of the numbers in the file, which is the ledger's; a test holds the two together. */
 export const KINDS: readonly EntryKind[] = ['usage', 'charge', 'balance', 'decision', 'change']
@@ -60,6 +69,7 @@ export function openReading(path: string) {
   const refusals = prepare(
     'select account, request_id, subject, reason, at, count, answer from refusal where account = ?1 and (?2 is null or request_id = ?2) order by id desc limit ?3',
   )
+  const usage = prepareUsage(db, prepare)
   const generationIds = prepare('select id from generation order by id desc')
   let requests = prepareRequests(db, prepare)
   let listing: Listing | undefined
@@ -98,6 +108,23 @@ export function openReading(path: string) {
 
   return {
     snapshot,
+    /** Runs `look` so that all it reads is of one moment; where a batch has a snapshot open, of that one. */
+    atOneMoment<T>(look: () => T): T {
+      const own = snapshot()
+      try {
+        return look()
+      } finally {
+        if (own) {
+          inBatch = false
+          commit.run()
+        }
+      }
+    },
+    /** A snapshot that lasts until this connection is closed. */
+    beginSnapshot(): void {
+      begin.run()
+      inBatch = true
+    },
     endSnapshot(): void {
       if (!inBatch) return
       inBatch = false
@@ -159,6 +186,16 @@ export function openReading(path: string) {
       return { requests: cells as RequestCell[], complete: found.length < limit }
     },
 
+    /** Open requests in order of end, after one of them. */
+    holdPage(name: string, id: number, after: RequestCell | undefined, limit: number): RequestCell[] {
+      const values = [id, after?.expiresAt ?? -1, after?.id ?? '', limit]
+      const found = requests.openAfter.all(...values) as unknown as Values[]
+      return found.map(
+        ([requestId, , sum, body]) =>
+          parse(name, `request:${requestId}`, id, sum as Value, body as Value) as RequestCell,
+      )
+    },
+
     idOf,
     due(now: Millis, limit: number) {
       const found = due.all(now, limit) as unknown as [string, number][]
@@ -184,6 +221,8 @@ export function openReading(path: string) {
         .slice(0, limit)
         .map(([key, sum, body]) => ({ key, cell: parse(name, key, id, sum, body) }))
     },
+    /** Of one moment, where the caller has a snapshot. */
+    usage: (name: string, ranges: readonly UsageRange[]): UsageKept => usage(idOf(name), ranges),
     countHolds: () => one(requests.count)?.[0] as number,
     accountsOfRequest(requestId: string, limit: number): string[] {
       return (requests.accounts.all(requestId, limit) as unknown as [string][]).map(([name]) => name)
@@ -228,6 +267,7 @@ interface RequestReads {
   /** By generation, in the order of the index. */
   readonly ids: ReadonlyMap<number, StatementSync>
   readonly open: StatementSync
+  readonly openAfter: StatementSync
   readonly page: StatementSync
   readonly accounts: StatementSync
   readonly last: StatementSync
@@ -260,6 +300,9 @@ function prepareRequests(db: DatabaseSync, prepare: (sql: string) => StatementSy
     ),
     open: prepare(
       `select request_id, expires_at, sum, body from (${union((table) => `select * from (select request_id, expires_at, sum, body from ${table} where account = ?1 and expires_at is not null order by expires_at limit ?2)`)}) order by expires_at, request_id limit ?2`,
+    ),
+    openAfter: prepare(
+      `select request_id, expires_at, sum, body from (${union((table) => `select * from (select request_id, expires_at, sum, body from ${table} where account = ?1 and expires_at is not null and expires_at >= ?2 and (expires_at, request_id) > (?2, ?3) order by expires_at, request_id limit ?4)`)}) order by expires_at, request_id limit ?4`,
     ),
     page: prepare(
       `select 'request:' || request_id, sum, body from (${union((table) => `select * from (select request_id, sum, body from ${table} where account = ?1 and request_id > ?2 and request_id >= ?3 and request_id < ?4 order by request_id limit ?5)`)}) order by request_id limit ?5`,

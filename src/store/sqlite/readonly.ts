@@ -1,20 +1,31 @@
 import { SluiceError } from '../../errors.ts'
-import type { AccountCell, GrantCell, SubjectCell } from '../../kernel/cells.ts'
-import type { AccountSnapshot, Store, StoreHost } from '../../store.ts'
+import type { AccountCell, GrantCell, PolicyCell, RequestCell, SubjectCell } from '../../kernel/cells.ts'
+import type { AccountSnapshot, Moment, SnapshotOf, Store, StoreHost } from '../../store.ts'
 import type { Millis } from '../../units.ts'
-import { CommitError, createCoalescer } from '../coalesce.ts'
+import { CommitError, createCoalescer, SYSTEM_ACCOUNT, withinMoment } from '../coalesce.ts'
 import { createCache } from './cache.ts'
 import { unavailable } from './failure.ts'
 import { openReading, type Reading } from './reader.ts'
 import { createSessions, type Sessions } from './session.ts'
 
-export const CANNOT = { many_nodes: 'A file of SQLite has one process that writes it.' }
+const RETAIN =
+  'The journal of an SQLite file is one table, and to delete from it would write every page of it anew; the file would not shrink.'
+export const CANNOT = {
+  many_nodes: 'A file of SQLite has one process that writes it.',
+  retain: RETAIN,
+}
+const refuseToRetain = async (): Promise<never> => {
+  throw new SluiceError('invalid', RETAIN, { remedy: 'Use PostgreSQL, which lets go of whole months.' })
+}
 
 type Reads = Pick<
   Store,
   | 'due'
+  | 'snapshots'
   | 'snapshot'
   | 'countHolds'
+  | 'lastBefore'
+  | 'dropEntriesBefore'
   | 'accounts'
   | 'cells'
   | 'holds'
@@ -22,6 +33,7 @@ type Reads = Pick<
   | 'entries'
   | 'journal'
   | 'refusals'
+  | 'usage'
 >
 
 /** The contract's readers over one connection. */
@@ -35,45 +47,88 @@ export function readsOf(reading: () => Reading, path: string, clock: () => Milli
       throw unavailable(error, path)
     }
   }
+  const listed = async (prefix: string): Promise<void> => {
+    try {
+      reading().refresh()
+      await reading().listRequests(prefix)
+    } catch (error) {
+      throw unavailable(error, path)
+    }
+  }
   return {
     due: (limit) => read((from) => from.due(clock(), limit)),
     accounts: (page) => read((from) => from.accounts(page)),
     async cells(account, prefix, page) {
-      try {
-        reading().refresh()
-        await reading().listRequests(prefix)
-      } catch (error) {
-        throw unavailable(error, path)
-      }
+      await listed(prefix)
       return read((from) => from.cells(account, prefix, page))
     },
     holds: (account, limit) => read((from) => from.openHolds(account, from.idOf(account), limit).requests),
     accountsOfRequest: (requestId, limit) => read((from) => from.accountsOfRequest(requestId, limit)),
-    snapshot: (account, afterSeq) => read((from) => snapshotOf(from, account, afterSeq)),
+    async snapshots(asked, limit) {
+      await listed(REQUESTS)
+      return read((from) => from.atOneMoment(() => asked.map((one) => snapshotOf(from, one, limit))))
+    },
+    snapshot: (account, look) => snapshot(path, account, look),
+    lastBefore: refuseToRetain,
+    dropEntriesBefore: refuseToRetain,
     countHolds: () => read((from) => from.countHolds()),
+    usage: (account, ranges) => read((from) => from.atOneMoment(() => from.usage(account, ranges))),
     entries: (account, query) => read((from) => from.entries(account, query)),
     journal: (after, limit, kinds) => read((from) => from.journal(after, limit, kinds)),
     refusals: (account, { requestId, limit }) => read((from) => from.refusals(account, requestId, limit)),
   }
 }
 
-/** Bigger than any account has of anything. */
-const ALL = Number.MAX_SAFE_INTEGER
+const REQUESTS = 'request:'
 
-/** One read transaction over all of it; where a batch has one open, that one. */
-function snapshotOf(from: Reading, account: string, afterSeq: number): AccountSnapshot {
-  const own = from.snapshot()
+function snapshotOf(from: Reading, { account, afterSeq }: SnapshotOf, limit: number): AccountSnapshot {
+  const under = (prefix: string) => from.cells(account, prefix, { limit: limit + 1 }).map(({ cell }) => cell)
+  const one = {
+    account: (from.account(account)?.row?.cell as AccountCell | undefined) ?? null,
+    subjects: under('subject:') as SubjectCell[],
+    grants: under('grant:') as GrantCell[],
+    requests: under(REQUESTS) as RequestCell[],
+    entries: from.entries(account, { from: afterSeq + 1, limit: limit + 1 }),
+  }
+  const most = Math.max(one.subjects.length, one.grants.length, one.requests.length, one.entries.length)
+  return { ...one, whole: most <= limit }
+}
+
+/** On a connection of its own: what batches read meanwhile on theirs must not stand still. */
+async function snapshot<T>(path: string, account: string, read: (moment: Moment) => Promise<T>): Promise<T> {
+  const within = withinMoment(account)
+  let from: Reading | undefined
   try {
-    const under = (prefix: string) => from.cells(account, prefix, { limit: ALL }).map(({ cell }) => cell)
-    return {
-      account: (from.account(account)?.row?.cell as AccountCell | undefined) ?? null,
-      subjects: under('subject:') as SubjectCell[],
-      grants: under('grant:') as GrantCell[],
-      holds: from.openHolds(account, from.idOf(account), ALL).requests,
-      entries: from.entries(account, { from: afterSeq + 1, limit: ALL }),
-    }
+    from = openReading(path)
+    from.beginSnapshot()
+    from.refresh()
+  } catch (error) {
+    from?.close()
+    throw unavailable(error, path)
+  }
+  const reading = from
+  const inTime = <R>(work: () => R): Promise<R> =>
+    within(() => {
+      try {
+        return work()
+      } catch (error) {
+        throw unavailable(error, path)
+      }
+    })
+  try {
+    return await read({
+      account: (reading.account(account)?.row?.cell as AccountCell | undefined) ?? null,
+      entries: (query) => inTime(() => reading.entries(account, query)),
+      subjects: (page) => inTime(() => reading.cells(account, 'subject:', page)),
+      holds: (after, limit) => inTime(() => reading.holdPage(account, reading.idOf(account), after, limit)),
+      policy: (version) =>
+        inTime(() => {
+          const row = reading.cell(SYSTEM_ACCOUNT, reading.idOf(SYSTEM_ACCOUNT), `policy:${version}`)
+          return (row?.cell as PolicyCell | undefined) ?? null
+        }),
+    })
   } finally {
-    if (own) from.endSnapshot()
+    reading.close()
   }
 }
 
@@ -125,6 +180,7 @@ export function sqliteReader(options: { readonly path: string; readonly now?: ()
     logRefusals: refuse,
     eraseRefusals: refuse,
     dropRequestsBefore: refuse,
+    keepUsage: refuse,
     acceptClock: () => {},
     health: () => ({ ready: opened !== undefined, queued: coalescer.queued, detail: { path } }),
     async close() {

@@ -77,15 +77,18 @@ export function sqliteStore(options: SqliteOptions): Store {
       host: () => live().host,
     },
   )
-  const refusalLog = createRefusalLog((lines) => live().writer.ask({ what: 'refusals', lines }))
+  const refusalLog = createRefusalLog(
+    async (lines) => void (await live().writer.ask({ what: 'refusals', lines })),
+  )
 
   /** Every write goes through here, so that health knows how the last one went. */
-  async function watched(writing: Promise<void>): Promise<void> {
+  async function watched<T>(writing: Promise<T>): Promise<T> {
     try {
-      await writing
+      const written = await writing
       failure = undefined
       clearTimeout(probe)
       probe = undefined
+      return written
     } catch (error) {
       if (error instanceof CommitError && (error.outcome === 'unavailable' || error.outcome === 'unknown')) {
         failure = error.answer
@@ -145,6 +148,8 @@ export function sqliteStore(options: SqliteOptions): Store {
       await refusalLog.flushed()
       await told(live().writer.ask({ what: 'eraseRefusals', account, dimension, value }))
     },
+    keepUsage: (account, revision, change) =>
+      told(watched(live().writer.ask({ what: 'usage', account, revision, change }))),
     dropRequestsBefore: (instant) =>
       coalescer.exclusive(async () => {
         const { writer, sessions } = live()
@@ -246,9 +251,9 @@ async function prepareFile(
 }
 
 /** The caller of what is no operation gets the answer, not the way in which a commit failed. */
-async function told(writing: Promise<void>): Promise<void> {
+async function told<T>(writing: Promise<T>): Promise<T> {
   try {
-    await writing
+    return await writing
   } catch (error) {
     throw error instanceof CommitError ? error.answer : error
   }

@@ -4,13 +4,14 @@
  */
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { RefusalLine } from '../../store.ts'
+import type { RefusalLine, UsageChange } from '../../store.ts'
 import type { Millis } from '../../units.ts'
 import { type Failure, failureOf } from './failure.ts'
 import { keepRefusals } from './refusals.ts'
 import { rotate } from './rotate.ts'
 import { createRowWriter, type Rows } from './rows.ts'
 import { inTransaction, WRITER_SETTINGS } from './schema.ts'
+import { usageWriter } from './usage.ts'
 
 export interface WorkerOptions {
   readonly path: string
@@ -29,6 +30,12 @@ export type Ask = { readonly number: number } & (
       readonly dimension: string
       readonly value: string
     }
+  | {
+      readonly what: 'usage'
+      readonly account: string
+      readonly revision: number
+      readonly change: UsageChange
+    }
   | { readonly what: 'rotate'; readonly instant: Millis; readonly now: Millis }
   | { readonly what: 'probe'; readonly now: Millis }
   | { readonly what: 'close' }
@@ -36,6 +43,8 @@ export type Ask = { readonly number: number } & (
 export interface Reply {
   readonly number: number
   readonly failure?: Failure
+  /** False where what was asked was not done, because it builds on what is no more so. */
+  readonly done?: boolean
 }
 
 const { path, maxRefusals, maxPages } = workerData as WorkerOptions
@@ -55,10 +64,12 @@ const db = connect('full')
 const log = connect('normal')
 const rows = createRowWriter(db)
 const refusals = keepRefusals(log, db, maxRefusals)
+const keepUsage = usageWriter(db)
 const probe = db.prepare('insert or replace into probe (id, at) values (1, ?)')
 
-function answer(ask: Ask): void {
+function answer(ask: Ask): boolean {
   if (ask.what === 'commit') inTransaction(db, () => rows.write(ask.rows))
+  else if (ask.what === 'usage') return keepUsage(ask.account, ask.revision, ask.change)
   else if (ask.what === 'refusals') refusals.add(ask.lines)
   else if (ask.what === 'eraseRefusals') refusals.erase(ask.account, ask.dimension, ask.value)
   else if (ask.what === 'rotate') rotate(db, rows, ask.instant, ask.now)
@@ -67,12 +78,13 @@ function answer(ask: Ask): void {
     log.close()
     db.close()
   }
+  return true
 }
 
 port.on('message', (ask: Ask) => {
-  let reply: Reply = { number: ask.number }
+  let reply: Reply
   try {
-    answer(ask)
+    reply = { number: ask.number, done: answer(ask) }
   } catch (error) {
     reply = { number: ask.number, failure: failureOf(error, path) }
   }

@@ -10,15 +10,18 @@ export type Asked = Distributed<Ask>
 
 /** The writing thread, as this thread sees it. */
 export interface Writer {
-  /** Resolves when what was asked is done and on disk; rejects with `CommitError`. */
-  ask(asked: Asked): Promise<void>
+  /**
+   * Resolves when what was asked is done and on disk, with false where it was not done because it builds on what is no more
+   * so; rejects with `CommitError`.
+   */
+  ask(asked: Asked): Promise<boolean>
   /** As `ask`, for the rows of one batch. Batches that come while others are being written go together after them. */
   commit(rows: Rows): Promise<void>
   close(): Promise<void>
 }
 
 interface Pending {
-  readonly resolve: () => void
+  readonly resolve: (done: boolean) => void
   readonly reject: (error: Error) => void
 }
 
@@ -42,10 +45,10 @@ export async function startWriter(options: WorkerOptions, maxJoined?: number): P
   function spawn(): Worker {
     const spawned = new Worker(file, { workerData: options })
     spawnedAt = performance.now()
-    spawned.on('message', ({ number, failure }: Reply) => {
+    spawned.on('message', ({ number, failure, done }: Reply) => {
       const waiting = pending.get(number)
       pending.delete(number)
-      if (failure === undefined) waiting?.resolve()
+      if (failure === undefined) waiting?.resolve(done ?? true)
       else waiting?.reject(commitError(failure))
     })
     spawned.on('error', (error) => {
@@ -61,7 +64,7 @@ export async function startWriter(options: WorkerOptions, maxJoined?: number): P
     return spawned
   }
 
-  function ask(asked: Asked): Promise<void> {
+  function ask(asked: Asked): Promise<boolean> {
     return new Promise((resolve, reject) => {
       if (worker === undefined && performance.now() - spawnedAt < RESPAWN_MS) throw commitError(ENDED)
       worker ??= spawn()
@@ -72,10 +75,10 @@ export async function startWriter(options: WorkerOptions, maxJoined?: number): P
   }
 
   /** A transaction waits for the disk as long for many batches as for one. */
-  const commit = together((rows) => ask({ what: 'commit', rows }), maxJoined)
+  const commit = together(async (rows) => void (await ask({ what: 'commit', rows })), maxJoined)
 
   worker = spawn()
-  await new Promise<void>((resolve, reject) => pending.set(0, { resolve, reject })).catch(() => {
+  await new Promise<boolean>((resolve, reject) => pending.set(0, { resolve, reject })).catch(() => {
     throw new SluiceError('unavailable', `${options.path} cannot be written: ${String(cause)}`, { cause })
   })
   return {
