@@ -21,7 +21,7 @@ async function bench(...args: string[]): Promise<{ readonly out: string; readonl
   }
 }
 
-describe('the bench', { timeout: 120_000 }, () => {
+describe('the bench', { timeout: 300_000 }, () => {
   it('gives one object with exactly the keys, each a number, and leaves nothing behind', async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-'))
     t.after(() => rmSync(folder, { recursive: true }))
@@ -50,7 +50,7 @@ describe('the bench', { timeout: 120_000 }, () => {
   it('says in one line what it does not know', async () => {
     assert.deepEqual(await bench('speed'), {
       code: 1,
-      out: 'there is no section speed: kernel, embedded, hot, http, rlf, accounts, postgres\n',
+      out: 'there is no section speed: kernel, embedded, hot, http, client, rlf, accounts, postgres\n',
     })
     assert.deepEqual(await bench('--turns', '1.5'), {
       code: 1,

@@ -51,6 +51,13 @@ export const FIGURES = [
     unit: '/s',
     floors: [{ ratio: 2, to: 'http_reserve_per_s' }],
   },
+  {
+    key: 'client_together_per_s',
+    section: 'client',
+    unit: '/s',
+    floors: [{ ratio: 4, to: 'client_single_per_s' }],
+  },
+  { key: 'client_single_per_s', section: 'client', unit: '/s' },
   { key: 'embedded_bytes_per_pair', section: 'embedded', unit: 'bytes' },
   { key: 'rlf_memory_per_s', section: 'rlf', unit: '/s' },
   { key: 'accounts_1m_ratio', section: 'accounts', unit: '', floors: [{ least: 0.5 }] },
@@ -81,6 +88,8 @@ export const FIGURES = [
   { key: 'pg_open_loop_p99_ms', section: 'postgres', unit: 'ms', floors: [{ most: 30 }] },
   { key: 'rlf_pg_per_s', section: 'postgres', unit: '/s' },
   { key: 'pg_bytes_per_pair', section: 'postgres', unit: 'bytes' },
+  { key: 'pg_usage_query_ms', section: 'postgres', unit: 'ms', floors: [{ most: 50 }] },
+  { key: 'pg_audit_entries_per_s', section: 'postgres', unit: '/s', floors: [{ least: 50_000 }] },
 ] as const satisfies readonly Figure[]
 
 export function median(values: readonly number[]): number {

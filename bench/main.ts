@@ -17,7 +17,8 @@ postgres only where a server answers.
   --seconds N       how long each turn lasts (default 3)
   --turns N         how many turns count (default 3; one more goes before)
   --dir FOLDER      where the files are made (default: the system's folder for temporary files)
-  --accounts N      accounts in the large file of section accounts (default 1000000)
+  --accounts N      accounts in the large file of section accounts, and a tenth of the uses in section postgres
+                    (default 1000000)
   --postgres URL    a server for section postgres, where databases may be made (default: SLUICE_TEST_POSTGRES, or
                     ${SERVER})
   --profile FOLDER  writes a CPU profile of every contestant`

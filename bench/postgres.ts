@@ -1,4 +1,5 @@
-/** Section `postgres`: contestants of two processes each, on databases of their own on one server. */
+/** Section `postgres`: contestants of two processes each, on databases of their own on one server; then the audit. */
+import { audits } from './audit.ts'
 import {
   type Conditions,
   contest,
@@ -12,6 +13,7 @@ import {
 import type { Contestant, Marks, Settings } from './contestant.ts'
 import { bytesOf } from './database.ts'
 import { median } from './figures.ts'
+import { usage } from './usage.ts'
 
 export async function postgres(conditions: Conditions): Promise<Outcome> {
   const many = usual(conditions)
@@ -29,8 +31,11 @@ export async function postgres(conditions: Conditions): Promise<Outcome> {
     cold: await team(stage, 'postgres', { accounts: many, offered: OFFERED }),
     mixed: await team(stage, 'postgres', { accounts: many, offered: OFFERED, mixed: true }),
   }))
+  const report = await usage(conditions)
+  const audit = await audits(conditions)
   return {
     figures: {
+      ...report.figures,
       pg_pairs_per_s: perSecond(sluice),
       pg_raw_pairs_per_s: perSecond(raw),
       pg_hot_pairs_per_s: perSecond(hot.sluice),
@@ -41,6 +46,7 @@ export async function postgres(conditions: Conditions): Promise<Outcome> {
       pg_open_loop_p99_ms: median(marks(cold, 'p99Ms')),
       rlf_pg_per_s: perSecond(rlf),
       pg_bytes_per_pair: median(marks(sluice, 'bytesPerPair')),
+      ...audit.figures,
     },
     ratios: {
       'pg_pairs_per_s/pg_raw_pairs_per_s': ratio(sluice, raw),
@@ -53,6 +59,8 @@ export async function postgres(conditions: Conditions): Promise<Outcome> {
       note('a pair of raw’s', raw),
       note('a pair on one account', hot.sluice),
       `p99 of the cold operations: ${shown(cold, 'p99Ms')} ms alone, ${shown(mixed, 'p99Ms')} ms beside the hot ones`,
+      ...report.notes,
+      ...audit.notes,
     ],
   }
 }

@@ -11,6 +11,7 @@ export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promi
   embedded,
   hot,
   http,
+  client,
   rlf: (conditions) =>
     alone(conditions, 'rlf', (turns) => ({ rlf_memory_per_s: median(marks(turns, 'perSecond')) })),
   accounts,
@@ -104,6 +105,23 @@ async function http(conditions: Conditions): Promise<Outcome> {
       'http_hot_reserve_per_s/http_bare_per_s': ratio(warm, bare),
       'http_batch_ops_per_s/http_reserve_per_s': ratio(batch, single),
     },
+    notes: [],
+  }
+}
+
+async function client(conditions: Conditions): Promise<Outcome> {
+  const port = await freePort()
+  const accounts = usual(conditions)
+  const { together, single } = await contest(conditions, async (stage) => {
+    await stage.enter('served', { folder: stage.folder('served'), accounts, port })
+    return {
+      together: await stage.enter('client', { port, accounts }),
+      single: await stage.enter('client', { port, accounts, togetherMs: 0 }),
+    }
+  })
+  return {
+    figures: { client_together_per_s: perSecond(together), client_single_per_s: perSecond(single) },
+    ratios: { 'client_together_per_s/client_single_per_s': ratio(together, single) },
     notes: [],
   }
 }

@@ -26,13 +26,14 @@ import type {
   Cells,
   GrantCell,
   Key,
+  PolicyCell,
   RequestCell,
   SubjectCell,
   SystemCell,
 } from './kernel/cells.ts'
 import type { PolicySet, PriorityClass } from './kernel/plan.ts'
 import type { EntryKind, StoredEntry } from './ledger/entries.ts'
-import type { Millis } from './units.ts'
+import type { Micros, Millis } from './units.ts'
 
 export interface Store {
   /** For messages: `memory`, `sqlite`. */
@@ -75,10 +76,24 @@ export interface Store {
   ): Promise<readonly JournalRow[]>
 
   /**
-   * An account as it stood at one moment: its cell, subjects, grants and open holds, and the entries after a number. For
-   * audits, which have read the entries before; it carries as much as the account has.
+   * Accounts as they all stood at one moment, with the entries after a number of each, and at most `limit` of anything: for
+   * audits of many small accounts. One that has more of something is told by `whole`, and is to be read by `snapshot`.
    */
-  snapshot(account: string, afterSeq: number): Promise<AccountSnapshot>
+  snapshots(asked: readonly SnapshotOf[], limit: number): Promise<readonly AccountSnapshot[]>
+
+  /**
+   * One account, read page by page as it stood at one moment. The moment lasts `SNAPSHOT_MS` at most, so that nothing is kept
+   * open for long behind a server's back: what takes longer is `unavailable`.
+   */
+  snapshot<T>(account: string, read: (moment: Moment) => Promise<T>): Promise<T>
+
+  /** What is kept of an account's usage in totals, with those that begin in these ranges, all as of one moment. */
+  usage(account: string, ranges: readonly UsageRange[]): Promise<UsageKept>
+  /**
+   * Replaces totals, drops others and moves `through`, in one transaction, where the account's totals still stand at this
+   * revision. Where somebody else was first nothing is changed, and false is answered.
+   */
+  keepUsage(account: string, revision: number, change: UsageChange): Promise<boolean>
 
   /** How many holds are open in all accounts. */
   countHolds(): Promise<number>
@@ -93,6 +108,17 @@ export interface Store {
   /** Forgets the log's lines of a subject. */
   eraseRefusals(account: string, dimension: string, value: string): Promise<void>
 
+  /**
+   * Accounts that have entries recorded before an instant, in order of id, with the number of the last such entry of each; never
+   * `@system`. The instant is the beginning of a month in UTC, here and below.
+   */
+  lastBefore(instant: Millis, page: Page): Promise<readonly LastBefore[]>
+  /**
+   * Lets go of all entries recorded before an instant, but those of `@system`, while others write. It may be interrupted
+   * anywhere and be called again.
+   */
+  dropEntriesBefore(instant: Millis): Promise<Dropped>
+
   /** Drops closed requests created before an instant, in bulk; answers after a bounded amount of work. */
   dropRequestsBefore(instant: Millis): Promise<void>
 
@@ -106,7 +132,7 @@ export interface Store {
   close(): Promise<void>
 }
 
-export type Ability = 'durable' | 'many_nodes'
+export type Ability = 'durable' | 'many_nodes' | 'retain'
 
 /** What the engine lends to its store. */
 export interface StoreHost {
@@ -147,12 +173,40 @@ export interface KeyedCell {
   readonly key: Key
   readonly cell: Cell
 }
+export interface SnapshotOf {
+  readonly account: string
+  readonly afterSeq: number
+}
 export interface AccountSnapshot {
   readonly account: AccountCell | SystemCell | null
   readonly subjects: readonly SubjectCell[]
   readonly grants: readonly GrantCell[]
-  readonly holds: readonly RequestCell[]
+  /** Open and closed. */
+  readonly requests: readonly RequestCell[]
   readonly entries: readonly StoredEntry[]
+  /** Whether that is all there is. */
+  readonly whole: boolean
+}
+/** How long a moment is held: a transaction that stays open keeps a database from tidying up. */
+export const SNAPSHOT_MS: Millis = 5_000
+/** What can be read of an account as it stood at one moment. */
+export interface Moment {
+  readonly account: AccountCell | SystemCell | null
+  entries(query: EntryQuery): Promise<readonly StoredEntry[]>
+  /** In order of key. */
+  subjects(page: Page): Promise<readonly KeyedCell[]>
+  /** Open requests in an order of the store's own, after one that an earlier page gave. */
+  holds(after: RequestCell | undefined, limit: number): Promise<readonly RequestCell[]>
+  /** A policy version of `@system`. */
+  policy(version: number): Promise<PolicyCell | null>
+}
+export interface LastBefore {
+  readonly account: string
+  readonly seq: number
+}
+export interface Dropped {
+  /** As `2026-03`, oldest first. */
+  readonly months: readonly string[]
 }
 export interface EntryQuery {
   readonly from?: number
@@ -166,6 +220,54 @@ export interface JournalRow {
   /** Opaque; greater for what was committed later. */
   readonly position: string
   readonly entry: StoredEntry
+}
+/**
+ * Totals of an account's usage: what its charges up to the entry `through` add up to. They say nothing that the entries do
+ * not say, and are written apart from them: whoever wants it exact adds the entries after `through`. The sums are made by
+ * `engine/usage/`; a store looks into nothing but the key.
+ */
+export interface UsageKept extends UsageState {
+  /** Grows by one with each change; 0 before the first. */
+  readonly revision: number
+  /** In no order. */
+  readonly totals: readonly UsageTotal[]
+}
+export interface UsageState {
+  /** The number of the last entry that is counted; 0 before the first. */
+  readonly through: number
+  /** Where the earliest and the latest total begin, as `keepUsage` was told; null before the first. */
+  readonly earliestAt: Millis | null
+  readonly latestAt: Millis | null
+}
+/** Totals of this length that begin in `[from, to)`. Ranges of one call do not overlap. */
+export interface UsageRange {
+  readonly spanMs: Millis
+  readonly from: Millis
+  readonly to: Millis
+}
+export interface UsageKey {
+  readonly spanMs: Millis
+  readonly startAt: Millis
+  /** What the uses have in common: a JSON object of names and values, in an order of its own. */
+  readonly group: string
+}
+export interface UsageTotal extends UsageKey {
+  readonly requests: number
+  readonly charged: Micros
+  /** By name, in micro-units and µCU. */
+  readonly quantities: Readonly<Record<string, number>>
+  readonly sources: Readonly<Record<string, Micros>>
+  /** When the earliest and the latest of the uses was. */
+  readonly firstAt: Millis
+  readonly lastAt: Millis
+  /** The least and the greatest number of the entries that were counted. */
+  readonly firstSeq: number
+  readonly lastSeq: number
+}
+export interface UsageChange extends UsageState {
+  readonly totals: readonly UsageTotal[]
+  /** None of them is among `totals`. */
+  readonly dropped: readonly UsageKey[]
 }
 /** One refusal: the first of its account, subject, reason and second, and how many more like it came in that second. */
 export interface RefusalLine {
