@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { openScene, type Scene } from '../test/client.ts'
-import { AccessRefused, SluiceError } from './index.ts'
+import { AccessRefused, type AccessRequest, SluiceError } from './index.ts'
 
 describe('access', () => {
   let scene: Scene
@@ -50,6 +50,41 @@ describe('access', () => {
     assert.equal(await state('silent', 'half'), 'settled')
     assert.equal((await credits('silent')).available, '86')
     assert.equal((await credits('silent')).held, '0')
+  })
+
+  test('work that reports nothing is charged what is held: by default, of a part, or by its cost', async () => {
+    await scene.account('quiet', '5')
+    const client = scene.client()
+    const charged = async (request: Partial<AccessRequest>) => {
+      const done = await client.access({ account: 'quiet', feature: 'write', ...request }, () => 1)
+      assert.ok(done.ok)
+      assert.deepEqual([done.charge?.returned, done.charge?.debt], ['0', '0'])
+      return done.charge?.charged
+    }
+    assert.equal(await charged({}), '1')
+    assert.equal(await charged({ estimate: { words: 3 }, min: { words: 1 } }), '3')
+    assert.equal(await charged({ cost: '9', min_cost: '1' }), '1')
+    await scene.account('half', '5')
+    const half = await client.access(
+      { account: 'half', feature: 'write', estimate: { words: 10 }, min: { words: 1 } },
+      ({ outcome, granted }) => [outcome, granted],
+    )
+    assert.ok(half.ok)
+    assert.deepEqual(half.value, ['partial', '5'])
+    assert.equal(half.charge?.charged, '5')
+  })
+
+  test('a report that is no amount is the work’s own mistake, and counts for nothing', async () => {
+    await scene.account('wrong', '100')
+    const client = scene.client()
+    await assert.rejects(
+      client.access({ ...write('wrong', 10), request_id: 'r' }, (lease) => {
+        lease.report({ words: 2 })
+        lease.report({ words: Number.NaN })
+      }),
+      /NaN is no amount/,
+    )
+    assert.equal((await scene.client().explain('wrong', 'r')).charged, '2')
   })
 
   test('a refusal is a value, or an error where it is asked for', async () => {

@@ -9,6 +9,7 @@ import type {
   ReserveRequest,
   SettleRequest,
 } from '../src/wire.ts'
+import { amountOf } from './amounts.ts'
 import type { Bounds } from './bounds.ts'
 import { isUnavailable, SluiceError, wasNeverSent } from './error.ts'
 import { createLease, type Lease, type LiveLease } from './lease.ts'
@@ -170,9 +171,11 @@ export function createAccesses(given: AccessesOptions): Accesses {
       extend: (extend: ExtendRequest) =>
         together.call({ op: 'extend', ...extend }) as Promise<DecisionAnswer>,
       mayUse(used) {
+        if (pass === undefined) return true
         const most = costOf(request, used)
-        if (pass === undefined || taken === undefined || most === undefined || most <= taken) return true
-        if (!pass.more(most - taken)) return false
+        const more = most === undefined || taken === undefined ? undefined : most - taken
+        if (more !== undefined && more <= 0n) return true
+        if (!pass.more(more)) return false
         taken = most
         return true
       },
@@ -211,17 +214,20 @@ export function createAccesses(given: AccessesOptions): Accesses {
     })
   }
 
-  /** What work that failed has not told, it has not used; of work that succeeded it counts as estimated. */
+  /** What work that failed has not told, it has not used; of work that succeeded it counts as held, or as asked for. */
   function usageOf(
     request: ReserveRequest,
-    { used: { quantities, cost } }: LiveLease,
+    { used: { quantities, cost }, lease }: LiveLease,
     failed: boolean,
   ): Pick<SettleRequest, 'usage' | 'cost'> | undefined {
     if (cost !== undefined) return { cost }
     if (failed) return quantities === undefined ? undefined : { usage: quantities }
-    if (request.cost !== undefined && quantities === undefined) return { cost: request.cost }
-    const usage = { ...request.estimate, ...quantities }
-    return Object.keys(usage).length === 0 ? undefined : { usage }
+    const estimate = lease.granted_estimate ?? (lease.local ? request.estimate : undefined)
+    if (estimate !== undefined || quantities !== undefined) return { usage: { ...estimate, ...quantities } }
+    if (lease.granted !== undefined) return { cost: lease.granted }
+    // Nobody has told what the feature's default estimate costs, unless something like it was decided before.
+    const micros = bounds.of(request)
+    return micros === undefined ? { usage: {} } : { cost: amountOf(micros) }
   }
 
   async function finish(

@@ -129,8 +129,7 @@ export function createClient(options: ClientOptions): Client {
 
   const part = encodeURIComponent
   async function send<T>(method: string, path: string, body?: unknown, call?: CallOptions): Promise<T> {
-    const { body: answer } = await transport.send(method, path, body, call)
-    return answer as T
+    return (await transport.send(method, path, body, call)) as T
   }
   const metered =
     <Request, Answer>(op: wire.Operation['op']) =>

@@ -8,6 +8,7 @@ import type {
   QuantitiesIn,
   ReserveRequest,
 } from '../src/wire.ts'
+import { microsOf } from './amounts.ts'
 import { isUnavailable, SluiceError } from './error.ts'
 
 export interface Lease {
@@ -25,7 +26,8 @@ export interface Lease {
   readonly local: boolean
   /**
    * Tells what has been used so far, in all and by quantity; what it names replaces what was told before. Cheap: call it as often
-   * as you like. The hold is extended before it runs out. False when the work must stop.
+   * as you like. The hold is extended before it runs out. False when the work must stop. Throws a `RangeError` for what is no
+   * decimal from 0 on with at most six places.
    */
   report(used: QuantitiesIn): boolean
   /** The same for work that knows its cost. */
@@ -207,10 +209,12 @@ export function createLease(options: LeaseOptions): LiveLease {
     signal: controller.signal,
     local: decision === undefined,
     report(used) {
+      Object.values(used).forEach(microsOf)
       quantities = { ...quantities, ...used }
       return reported()
     },
     reportCost(used) {
+      microsOf(used)
       cost = used
       return reported()
     },

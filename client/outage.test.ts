@@ -31,6 +31,16 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
       await pause(EACH_MS)
       scene.server.process.kill('SIGCONT')
     },
+    /** It answers, but for most of the time only after the deadline. */
+    async slow() {
+      const until = performance.now() + 2 * EACH_MS
+      while (performance.now() < until) {
+        scene.server.process.kill('SIGSTOP')
+        await pause(150)
+        scene.server.process.kill('SIGCONT')
+        await pause(20)
+      }
+    },
   }
 
   interface Seen {
@@ -153,6 +163,50 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
     assert.ok((await passes('4')).ok)
     assert.ok(!(await passes('0.000001')).ok)
     assert.ok((await client.access({ account: 'y', feature: 'write', cost: '10' }, () => 1)).ok)
+  })
+
+  test('work whose use nobody can price stops at a bound', async () => {
+    const client = scene.client({
+      url: 'http://127.0.0.1:1',
+      deadlineMs: 50,
+      onUnavailable: { mode: 'bounded', perAccount: '10' },
+    })
+    const spent = await client.access({ account: 'x', feature: 'write', cost: '2' }, (lease) => {
+      assert.ok(lease.reportCost('2'))
+      return lease.report({ words: 1 })
+    })
+    assert.deepEqual(spent.ok && spent.value, true, 'a cost that was told counts')
+    const unpriced = await client.access({ account: 'x', feature: 'write', cost: '2' }, (lease) =>
+      lease.report({ words: 1 }),
+    )
+    assert.deepEqual(unpriced.ok && unpriced.value, false)
+  })
+
+  test('work that goes wrong by what it reports leaves its bound to others', async () => {
+    const client = scene.client({
+      url: 'http://127.0.0.1:1',
+      deadlineMs: 50,
+      onUnavailable: { mode: 'bounded', perAccount: '2' },
+    })
+    for (const wrong of ['-1', 'much', '0.0000001', Number.NaN])
+      await assert.rejects(
+        client.access({ account: 'x', feature: 'write', cost: '2' }, (lease) => lease.reportCost(wrong)),
+        RangeError,
+      )
+    assert.ok((await client.access({ account: 'x', feature: 'write', cost: '2' }, () => 1)).ok)
+  })
+
+  test('what a default estimate costs is charged later as it was decided before', async () => {
+    await scene.account('usual', '100')
+    const client = scene.client({ deadlineMs: 200, onUnavailable: 'open' })
+    const write = { account: 'usual', feature: 'write' }
+    assert.ok((await client.access(write, () => 1)).ok)
+    await scene.kill()
+    const away = await client.access({ ...write, request_id: 'away' }, () => 2)
+    assert.ok(away.ok && away.pending)
+    await scene.restart()
+    assert.ok(await client.flush(20_000))
+    assert.equal((await scene.client().explain('usual', 'away')).charged, '1')
   })
 
   test('a server that is gone does not cost each caller its deadline', async () => {

@@ -20,8 +20,8 @@ export type Unavailability =
 
 /** A request that was let through without being asked for. */
 export interface Pass {
-  /** Takes more from the account's bound; false where there is no more. */
-  more(micros: bigint): boolean
+  /** Takes more from the account's bound; false where there is no more, or nobody knows how much more it is. */
+  more(micros: bigint | undefined): boolean
   /** It has ended, and cost at most so much. */
   end(micros: bigint | undefined): void
 }
@@ -81,11 +81,10 @@ export function createOutage({ transport, spool, maxKept, onLost }: OutageOption
       const operations = spool.first(TOGETHER)
       let results: readonly { readonly status: number; readonly body: unknown }[]
       try {
-        const { body } = await transport.send('POST', '/v1/batch', { operations }, { deadlineMs: TELL_MS })
+        const body = await transport.send('POST', '/v1/batch', { operations }, { deadlineMs: TELL_MS })
         results = (body as { readonly results: typeof results }).results
-      } catch (error) {
-        if (isUnavailable(error)) return
-        // The whole of it is refused, by a key that was revoked say: it stays, and is tried again.
+      } catch {
+        // It stays, and is tried again, also where the whole of it is refused, by a key that was revoked say.
         return
       }
       let told = 0
@@ -122,7 +121,7 @@ export function createOutage({ transport, spool, maxKept, onLost }: OutageOption
       return true
     }
     return {
-      more: take,
+      more: (micros) => (micros === undefined ? bound === undefined : take(micros)),
       end(micros) {
         if (ended) return
         ended = true

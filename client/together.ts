@@ -69,11 +69,10 @@ export function createTogether({ transport, withinMs, deadlineMs: usual }: Toget
     try {
       if (group.length === 1) {
         const { op, ...body } = first.operation
-        const answer = await transport.send('POST', `/v1/${op}`, body, { deadlineMs: left })
-        return first.resolve(answer.body)
+        return first.resolve(await transport.send('POST', `/v1/${op}`, body, { deadlineMs: left }))
       }
       const operations = group.map(({ operation }) => operation)
-      const { body } = await transport.send('POST', '/v1/batch', { operations }, { deadlineMs: left })
+      const body = await transport.send('POST', '/v1/batch', { operations }, { deadlineMs: left })
       const { results } = body as {
         readonly results: readonly { readonly status: number; readonly body: unknown }[]
       }
@@ -103,7 +102,7 @@ export function createTogether({ transport, withinMs, deadlineMs: usual }: Toget
     call(operation, { deadlineMs = usual, signal } = {}) {
       if (withinMs === 0) {
         const { op, ...body } = operation
-        return transport.send('POST', `/v1/${op}`, body, { deadlineMs, signal }).then((answer) => answer.body)
+        return transport.send('POST', `/v1/${op}`, body, { deadlineMs, signal })
       }
       return new Promise((resolve, reject) => {
         signal?.throwIfAborted()

@@ -10,13 +10,8 @@ export interface CallOptions {
 }
 
 export interface Transport {
-  /** Rejects with `SluiceError`, or with the signal's reason. */
-  send(
-    method: string,
-    path: string,
-    body?: unknown,
-    options?: CallOptions & { readonly headers?: Readonly<Record<string, string>> },
-  ): Promise<{ readonly body: unknown; readonly etag: string | null }>
+  /** Answers the body. Rejects with `SluiceError`, or with the signal's reason. */
+  send(method: string, path: string, body?: unknown, options?: CallOptions): Promise<unknown>
 }
 
 export interface TransportOptions {
@@ -40,10 +35,9 @@ export function createTransport(options: TransportOptions): Transport {
     method: string,
     path: string,
     body: unknown,
-    headers: Readonly<Record<string, string>>,
     leftMs: number,
     signal: AbortSignal | undefined,
-  ): Promise<{ readonly body: unknown; readonly etag: string | null }> {
+  ): Promise<unknown> {
     const controller = new AbortController()
     const timer = setTimeout(() => controller.abort(unavailable('Sluice did not answer in time')), leftMs)
     const abort = (): void => controller.abort(signal?.reason)
@@ -54,7 +48,6 @@ export function createTransport(options: TransportOptions): Transport {
         headers: {
           authorization: `Bearer ${key}`,
           ...(body !== undefined && { 'content-type': 'application/json' }),
-          ...headers,
         },
         ...(body !== undefined && { body: JSON.stringify(body) }),
         signal: controller.signal,
@@ -64,7 +57,7 @@ export function createTransport(options: TransportOptions): Transport {
       if (!response.ok) throw problemFrom(response.status, read)
       if (read === undefined && text !== '')
         throw unavailable('what answered is not Sluice: its answer is not JSON')
-      return { body: read, etag: response.headers.get('etag') }
+      return read
     } catch (error) {
       if (error instanceof SluiceError) throw error
       if (signal?.aborted) throw signal.reason
@@ -77,7 +70,7 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   return {
-    async send(method, path, body, { deadlineMs = options.deadlineMs, signal, headers = {} } = {}) {
+    async send(method, path, body, { deadlineMs = options.deadlineMs, signal } = {}) {
       signal?.throwIfAborted()
       const until = performance.now() + deadlineMs
       for (let tries = 0; ; tries++) {
@@ -90,7 +83,7 @@ export function createTransport(options: TransportOptions): Transport {
           throw tries === 0 ? neverSent(error) : error
         }
         try {
-          const answer = await attempt(method, path, body, headers, until - performance.now(), signal)
+          const answer = await attempt(method, path, body, until - performance.now(), signal)
           breaker.succeeded()
           return answer
         } catch (error) {

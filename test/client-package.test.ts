@@ -1,37 +1,15 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import {
-  cpSync,
-  globSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
+import { execFileSync } from 'node:child_process'
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
+import { type Guest, installPacked, ROOT } from './pack.ts'
 
-const run = promisify(execFile)
-const root = join(import.meta.dirname, '..')
-const temporary = realpathSync(mkdtempSync(join(tmpdir(), 'sluice-client-')))
-const copy = join(temporary, 'copy')
-const project = join(temporary, 'project')
-const env = { ...process.env, PATH: [dirname(process.execPath), process.env.PATH].join(delimiter) }
-const npm = (cwd: string, ...args: readonly string[]) => run('npm', args, { cwd, env, timeout: 120_000 })
 const DOORS = ['', '/node', '/express', '/fastify', '/hono', '/web', '/ai', '/openai']
-
-// As in package.test.ts: packed in a copy, installed where nothing of the checkout is found by accident.
+let guest: Guest
 before(async () => {
-  mkdirSync(copy)
-  for (const name of [
+  guest = await installPacked('client', [
     'tsconfig.json',
     'tsconfig.client.json',
     'package.json',
@@ -40,19 +18,11 @@ before(async () => {
     'src',
     'toolchain',
   ])
-    cpSync(join(root, name), join(copy, name), { recursive: true })
-  rmSync(join(copy, 'client/dist'), { recursive: true, force: true })
-  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'), 'junction')
-  await npm(join(copy, 'client'), 'pack', '--silent', '--pack-destination', temporary)
-  const [tarball] = globSync('sluice-client-*.tgz', { cwd: temporary })
-  assert.ok(tarball)
-  mkdirSync(project)
-  writeFileSync(join(project, 'package.json'), '{ "name": "guest", "private": true, "type": "module" }')
-  await npm(project, 'install', '--offline', '--no-audit', '--no-fund', join(temporary, tarball))
 })
-after(() => rmSync(temporary, { recursive: true, force: true }))
+after(() => guest?.remove())
 
-const installed = (...path: readonly string[]) => join(project, 'node_modules/@sluice/client', ...path)
+const installed = (...path: readonly string[]) => join(guest.folder, 'node_modules/@sluice/client', ...path)
+const manifest = () => JSON.parse(readFileSync(installed('package.json'), 'utf8'))
 
 test('the package is JavaScript with declarations and a licence, and depends on nothing', () => {
   const files = globSync('**/*', { cwd: installed() }).filter((path) => statSync(installed(path)).isFile())
@@ -63,16 +33,14 @@ test('the package is JavaScript with declarations and a licence, and depends on 
     [],
   )
   assert.ok(files.includes('LICENSE'))
-  const { dependencies = {}, peerDependencies = {} } = JSON.parse(
-    readFileSync(installed('package.json'), 'utf8'),
-  )
+  const { dependencies = {}, peerDependencies = {} } = manifest()
   assert.deepEqual([dependencies, peerDependencies], [{}, {}])
-  assert.deepEqual(globSync('node_modules/*', { cwd: project }), ['node_modules/@sluice'])
+  assert.deepEqual(globSync('node_modules/*', { cwd: guest.folder }), ['node_modules/@sluice'])
 })
 
 test('its README tells its size', () => {
   const { size } = measure()
-  const [, told] = /([\d.]+) KB compressed/.exec(readFileSync(join(root, 'client/README.md'), 'utf8')) ?? []
+  const [, told] = /([\d.]+) KB compressed/.exec(readFileSync(join(ROOT, 'client/README.md'), 'utf8')) ?? []
   assert.ok(Math.abs(Number(told) - size / 1000) < 1, `it is ${(size / 1000).toFixed(1)} KB`)
 })
 
@@ -91,29 +59,48 @@ function measure() {
   return { size: gzipSync([...seen].map((file) => readFileSync(file, 'utf8')).join('')).length }
 }
 
-test('every door opens, and the first needs nothing of Node', async () => {
-  writeFileSync(
-    join(project, 'doors.js'),
+test('every door opens on every Node.js that can be found here, and the first needs nothing of it', async (t) => {
+  guest.write(
+    'doors.js',
     `for (const door of ${JSON.stringify(DOORS)}) console.log(door, Object.keys(await import('@sluice/client' + door)).sort().join())`,
   )
-  const { stdout } = await run(process.execPath, ['doors.js'], { cwd: project, env })
-  assert.match(stdout, /^ AccessRefused,SluiceError,createClient,memorySpool$/m)
-  assert.match(stdout, /^\/node closeOnSignals,fileSpool$/m)
-  for (const door of ['/express', '/fastify', '/hono', '/ai'])
-    assert.match(stdout, new RegExp(`^${door} .*\\bsluice\\b`, 'm'))
+  const least = Number(/>=(\d+)/.exec(manifest().engines.node)?.[1])
+  for (const { program, version } of nodes()) {
+    const isSupported = Number(version.split('.')[0]) >= least
+    t.diagnostic(`${version}${isSupported ? '' : ' is too old'}`)
+    if (!isSupported) continue
+    const opened = await guest.node(['doors.js'], program)
+    assert.match(opened, /^ AccessRefused,SluiceError,createClient,memorySpool$/m, version)
+    assert.match(opened, /^\/node closeOnSignals,fileSpool$/m)
+    for (const door of ['/express', '/fastify', '/hono', '/ai'])
+      assert.match(opened, new RegExp(`^${door} .*\\bsluice\\b`, 'm'))
+  }
   for (const file of globSync('dist/**/*.js', { cwd: installed() })) {
     if (file.endsWith('/node.js')) continue
     assert.doesNotMatch(readFileSync(installed(file), 'utf8'), /from 'node:|\bBuffer\.|\bprocess\.\w/, file)
   }
 })
 
+/** This one, those that the toolchain brings for tests, and those of PATH: each version once. */
+function nodes() {
+  const brought = globSync(join(ROOT, 'node_modules/node-2[0-9]/bin/node'))
+  const others = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'node'))
+  const found = new Map<string, string>()
+  for (const program of [process.execPath, ...brought, ...others]) {
+    if (!existsSync(program)) continue
+    const version = execFileSync(program, ['-p', 'process.versions.node'], { encoding: 'utf8' }).trim()
+    if (!found.has(version)) found.set(version, program)
+  }
+  return [...found].map(([version, program]) => ({ version, program }))
+}
+
 for (const [name, lib] of [
   ['with the types of a browser', ['es2022', 'dom', 'dom.iterable']],
   ['without them, with those of Node', ['es2022']],
 ] as const) {
   test(`a TypeScript project ${name} checks a program of three lines`, async () => {
-    writeFileSync(
-      join(project, 'guest.ts'),
+    guest.write(
+      'guest.ts',
       `import { createClient } from '@sluice/client'
        ${DOORS.slice(1)
          .filter((door) => door !== '/node' || name.startsWith('without'))
@@ -125,26 +112,11 @@ for (const [name, lib] of [
        // @ts-expect-error: a feature is needed
        void sluice.reserve({ request_id: 'r', account: 'a' })`,
     )
-    const types = name.startsWith('without') ? [join(root, 'node_modules/@types/node')] : []
-    writeFileSync(
-      join(project, 'tsconfig.json'),
-      JSON.stringify({
-        compilerOptions: {
-          strict: true,
-          exactOptionalPropertyTypes: true,
-          noEmit: true,
-          target: 'es2022',
-          module: 'nodenext',
-          lib,
-          types,
-          skipLibCheck: false,
-        },
-        files: ['guest.ts'],
-      }),
-    )
-    const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'))
-    await run(process.execPath, [join(typescript, 'bin/tsc'), '-p', project], { cwd: project, env }).catch(
-      ({ stdout }) => assert.fail(stdout),
-    )
+    const types = name.startsWith('without') ? [join(ROOT, 'node_modules/@types/node')] : []
+    const said = await guest.check('guest.ts', {
+      ...{ exactOptionalPropertyTypes: true, target: 'es2022', skipLibCheck: false },
+      ...{ lib, types },
+    })
+    assert.equal(said, '')
   })
 }

@@ -71,13 +71,10 @@ async function run(accounts: readonly string[], options: Options, self: Command)
   const access = writeCheckpoints ? 'write' : 'read'
   const jobs = jobsOf(options, address, access)
   const kept = progressOf(accounts, options, address)
-  const found: Disagreement[] = [...(kept?.done?.found ?? [])]
-  const shown = progress()
-  const begun = performance.now()
-  let { entries, accounts: audited } = kept?.done ?? { entries: 0, accounts: 0 }
-  /** Told since the last account that was finished. */
-  let told: Disagreement[] = []
-  let countTold = 0
+  const told = aloud(options.json, kept?.done)
+  /** Since the last account that was finished. */
+  let latest: Disagreement[] = []
+  let countLatest = 0
   const asked: AuditOptions = {
     ...(accounts.length > 0 && { accounts }),
     ...(heads !== undefined && { heads }),
@@ -85,18 +82,15 @@ async function run(accounts: readonly string[], options: Options, self: Command)
     fromCheckpoints,
     writeCheckpoints,
     onAccount(one) {
-      audited += 1
-      entries += one.entries
-      kept?.note({ ...one, found: told, disagreements: Math.max(countTold, one.disagreements) })
-      told = []
-      countTold = 0
-      shown.show(() => `audit: ${count(audited)} accounts, ${count(entries)} entries`)
+      told.onAccount(one)
+      kept?.note({ ...one, found: latest, disagreements: Math.max(countLatest, one.disagreements) })
+      latest = []
+      countLatest = 0
     },
     onDisagreement(one) {
-      countTold += 1
-      if (told.length < LISTED) told.push(one)
-      if (options.json !== true) print(disagreementText(one))
-      else if (found.length < LISTED) found.push(one)
+      told.onDisagreement(one)
+      countLatest += 1
+      if (latest.length < LISTED) latest.push(one)
     },
   }
   const means = { fromCheckpoints, writeCheckpoints }
@@ -105,15 +99,14 @@ async function run(accounts: readonly string[], options: Options, self: Command)
   ).finally(() => kept?.flush())
   const report = together(kept, now)
   kept?.remove()
-  shown.end()
+  const elapsedMs = told.end()
   if (report.disagreements > 0) process.exitCode = EXIT.finding
   else if (options.writeHeads !== undefined) writeHeads(options.writeHeads, { ...heads, ...report.heads })
   if (options.json) {
     const { heads: _, ...counts } = report
-    return printJson({ ...counts, clean: report.disagreements === 0, found })
+    return printJson({ ...counts, clean: report.disagreements === 0, found: told.found })
   }
-  print(reportText(report, performance.now() - begun))
-  for (const line of retentionTexts(report)) print(line)
+  printReport(report, elapsedMs)
   if (report.disagreements > 0 && options.writeHeads !== undefined) {
     remark(`${options.writeHeads} was not written, because something disagrees.`)
   }
@@ -190,41 +183,42 @@ function together(kept: ProgressFile | undefined, now: AuditReport): AuditReport
   }
 }
 
-interface Audited {
-  readonly report: AuditReport
+interface Aloud extends Required<Pick<AuditOptions, 'onAccount' | 'onDisagreement'>> {
   /** The first of the disagreements, for an answer in JSON; otherwise they have been printed. */
   readonly found: readonly Disagreement[]
-  readonly elapsedMs: number
+  /** Answers how long it took, in milliseconds. */
+  end(): number
 }
 
-/** Shows how far it has come, and prints each disagreement or keeps it for the answer. */
-export async function auditAloud(
-  engine: Engine,
-  options: AuditOptions,
+/** Shows how far an audit has come, from what was `done` before on, and prints each disagreement or keeps it for the answer. */
+export function aloud(
   json: true | undefined,
-): Promise<Audited> {
-  const found: Disagreement[] = []
+  done: Pick<AuditReport, 'accounts' | 'entries'> & { readonly found: readonly Disagreement[] } = {
+    accounts: 0,
+    entries: 0,
+    found: [],
+  },
+): Aloud {
+  const found = [...done.found]
+  let { accounts, entries } = done
   const shown = progress()
   const begun = performance.now()
-  let entries = 0
-  let audited = 0
-  const report = await engine.audit(
-    {
-      ...options,
-      onAccount(one) {
-        audited += 1
-        entries += one.entries
-        shown.show(() => `audit: ${count(audited)} accounts, ${count(entries)} entries`)
-      },
-      onDisagreement(one) {
-        if (json !== true) print(disagreementText(one))
-        else if (found.length < LISTED) found.push(one)
-      },
+  return {
+    found,
+    onAccount(one) {
+      accounts += 1
+      entries += one.entries
+      shown.show(() => `audit: ${count(accounts)} accounts, ${count(entries)} entries`)
     },
-    OPERATOR,
-  )
-  shown.end()
-  return { report, found, elapsedMs: performance.now() - begun }
+    onDisagreement(one) {
+      if (json !== true) print(disagreementText(one))
+      else if (found.length < LISTED) found.push(one)
+    },
+    end() {
+      shown.end()
+      return performance.now() - begun
+    },
+  }
 }
 
 /** Account, entry or request, amount: what one needs to look further. */
@@ -250,6 +244,11 @@ function retentionTexts({ retention: { accounts, before, heads } }: AuditReport)
       `${count(heads)} heads are older than that and were compared with nothing: keep new ones with --write-heads.`,
     )
   return lines
+}
+
+export function printReport(report: AuditReport, elapsedMs: number): void {
+  print(reportText(report, elapsedMs))
+  for (const line of retentionTexts(report)) print(line)
 }
 
 type Counts = Pick<AuditReport, 'accounts' | 'entries' | 'disagreements'> & Partial<AuditReport>

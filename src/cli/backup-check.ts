@@ -3,11 +3,12 @@ import { basename, dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Command } from 'commander'
 import type { AuditReport } from '../engine.ts'
-import { auditAloud, readHeads, reportText } from './audit.ts'
+import { aloud, printReport, readHeads } from './audit.ts'
 import { withCopy } from './backup/copy.ts'
 import { type Format, formatOf } from './backup/dump.ts'
 import { restore } from './backup/restore.ts'
 import { CliError, EXIT, usage } from './failure.ts'
+import { OPERATOR } from './http.ts'
 import { instantText, print, printJson } from './output.ts'
 import { type PostgresAddress, parseStore, type StoreAddress } from './stores.ts'
 import { jsonOption, storeOf, storeOption, withEngine } from './target.ts'
@@ -40,11 +41,11 @@ Examples:
       const format = formatOf(path)
       const heads = options.heads === undefined ? undefined : readHeads(options.heads)
       const check = async (address: StoreAddress, restoredMs?: number) =>
-        withEngine(address, 'copy', async (engine) => ({
-          ...(await auditAloud(engine, heads === undefined ? {} : { heads }, options.json)),
-          restoredMs,
-          youngestAt: await youngestIn(address),
-        }))
+        withEngine(address, 'copy', async (engine) => {
+          const { found, end, ...told } = aloud(options.json)
+          const report = await engine.audit({ ...told, ...(heads !== undefined && { heads }) }, OPERATOR)
+          return { report, found, elapsedMs: end(), restoredMs, youngestAt: await youngestIn(address) }
+        })
       const checked =
         format === 'sqlite'
           ? await check({ kind: 'sqlite', path, folder: dirname(path) })
@@ -138,7 +139,7 @@ function tell(path: string, checked: Checked, json: true | undefined): void {
     return printJson({ backup: path, youngest_at: youngestAt, ...counts, ...times, found })
   }
   if (restoredMs !== undefined) print(`${basename(path)} was restored in ${(restoredMs / 1000).toFixed(1)} s`)
-  print(reportText(report, elapsedMs))
+  printReport(report, elapsedMs)
   print(
     youngestAt === null
       ? 'This backup has no entries'

@@ -10,6 +10,7 @@ import {
   CommitError,
   type CommitOutcome,
   createCoalescer,
+  EMPTY_POLICY,
   type Limits,
   type Missing,
   type Session,
@@ -110,13 +111,7 @@ function coalescer(fake: ReturnType<typeof createFake>, limits: Limits = {}) {
     limits: { maxDecideMs: 1_000, ...limits },
     clocks: { wall: () => 0, monotonic: () => 0 },
     host: () => ({
-      compilePolicy: (version) => ({
-        version,
-        features: new Map(),
-        plans: new Map(),
-        defaultPlan: undefined,
-        usageDimensions: [],
-      }),
+      compilePolicy: (version) => ({ ...EMPTY_POLICY, version }),
       onCommit: (operations) => commits.push(operations),
     }),
   })

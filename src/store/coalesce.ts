@@ -29,7 +29,7 @@ export type {
 } from './coalesce/backend.ts'
 export { CommitError } from './coalesce/backend.ts'
 export { withinMoment } from './coalesce/moment.ts'
-export { SYSTEM_ACCOUNT } from './coalesce/policies.ts'
+export { EMPTY_POLICY, SYSTEM_ACCOUNT } from './coalesce/policies.ts'
 export { byEnd } from './coalesce/view.ts'
 
 /** Bounds of queue and batches. The defaults suit a server; tests narrow them. */

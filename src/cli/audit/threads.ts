@@ -50,7 +50,9 @@ export async function openThreads(count: number, setting: Setting): Promise<Thre
 }
 
 async function openThread(setting: Setting) {
-  const thread = new Worker(new URL('./thread.ts', import.meta.url), {
+  // The package carries JavaScript, the checkout TypeScript.
+  const file = import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js'
+  const thread = new Worker(new URL(file, import.meta.url), {
     workerData: setting,
     resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
   })

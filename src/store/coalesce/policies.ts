@@ -8,7 +8,7 @@ export const SYSTEM_ACCOUNT = '@system'
 /** Compiled versions kept. Open requests are priced under few; a version that was dropped is compiled again. */
 const KEPT = 64
 
-const EMPTY_POLICY: Policy = {
+export const EMPTY_POLICY: Policy = {
   version: 0,
   features: new Map(),
   plans: new Map(),

@@ -72,6 +72,9 @@ const BY_CODE: Readonly<Record<string, Failure>> = {
   },
 }
 
+/** A wait for a lock was as long as `lock_timeout` lets it be. */
+export const isLockTimeout = (error: unknown): boolean => (error as { code?: unknown }).code === '55P03'
+
 /** `sent`: the commit may have reached the server, so that a lost connection leaves its outcome open. */
 export function failureOf(error: unknown, sent: boolean): Failure {
   // Only what PostgreSQL says has a code of its own: `EPIPE` of a socket looks like one.

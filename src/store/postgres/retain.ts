@@ -5,6 +5,7 @@ import type { Dropped, LastBefore, Page } from '../../store.ts'
 import type { Millis } from '../../units.ts'
 import { SYSTEM_ACCOUNT } from '../coalesce.ts'
 import { type Connection, statement } from './connection.ts'
+import { isLockTimeout } from './failure.ts'
 import { inTransaction } from './schema.ts'
 
 /**
@@ -94,7 +95,7 @@ async function patiently(work: () => Promise<void>): Promise<void> {
     try {
       return await work()
     } catch (error) {
-      if ((error as { code?: unknown }).code !== LOCK_NOT_AVAILABLE) throw error
+      if (!isLockTimeout(error)) throw error
       if (tries === TRIES)
         throw new SluiceError('unavailable', 'somebody has held the journal for longer than half a minute', {
           remedy:
@@ -105,4 +106,3 @@ async function patiently(work: () => Promise<void>): Promise<void> {
     }
   }
 }
-const LOCK_NOT_AVAILABLE = '55P03'

@@ -1,6 +1,7 @@
 import type { Millis } from '../../units.ts'
 import { type Connection, type Row, statement } from './connection.ts'
-import { addGeneration, inTransaction, waitedInVain } from './schema.ts'
+import { isLockTimeout } from './failure.ts'
+import { addGeneration, inTransaction } from './schema.ts'
 
 const ROTATION_LOCK = 5_494_238_002
 const GENERATIONS = statement(
@@ -63,7 +64,7 @@ export async function openMonths(db: Connection, now: Millis): Promise<void> {
       await made
     } catch (error) {
       // Behind a backup, entries go to the rest meanwhile: that is no reason not to start.
-      if (!waitedInVain(error)) throw error
+      if (!isLockTimeout(error)) throw error
       return
     }
   }

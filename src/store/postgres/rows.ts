@@ -27,14 +27,12 @@ export const requestIdOf = (key: Key): string => key.slice('request:'.length)
 
 // --- what a batch reads, once it has its accounts
 
-/** The number that stands for an account is the same on every node; taken in its order nobody waits in a circle. */
-const ORDERED =
-  '(select a, hashtextextended(a, 0) as n from unnest($1::text[]) as a order by n offset 0) as ordered'
-export const LOCK = statement('lock', `select pg_advisory_xact_lock(n) from ${ORDERED}`)
+/** The number that stands for an account is the same on every node. */
+export const LOCK = statement('lock', 'select pg_advisory_xact_lock(hashtextextended($1, 0))')
 /** Takes what is free, and answers what another node has. */
 export const TRY_LOCK = statement(
   'try_lock',
-  `select a from ${ORDERED} where not pg_try_advisory_xact_lock(n)`,
+  'select a from unnest($1::text[]) as a where not pg_try_advisory_xact_lock(hashtextextended(a, 0))',
 )
 /** The clock, read after the locks: a batch that waited must not decide by an older time than the one it waited for. */
 export const CLOCK = statement(

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { SluiceError } from '../../errors.ts'
 import type { Millis } from '../../units.ts'
 import { type Connection, type Row, statement } from './connection.ts'
+import { isLockTimeout } from './failure.ts'
 
 const MIGRATIONS = new URL('./migrations/', import.meta.url)
 /** Held while the schema is looked at and brought up to date, so that many nodes may start at once. */
@@ -163,9 +164,6 @@ const LOCK_WAITS_MS = [500, 1_300] as const
 const PAUSES_MS = [500, 1_000, 2_000, 4_000] as const
 const PATIENCE_MS = 120_000
 
-/** A wait for a lock was as long as `lock_timeout` lets it be. */
-export const waitedInVain = (error: unknown): boolean => (error as { code?: unknown }).code === '55P03'
-
 /** Runs what changes tables, as often as it takes until nobody holds it up; all or nothing of it must stand each time. */
 async function patiently(
   connection: Connection,
@@ -178,7 +176,7 @@ async function patiently(
     try {
       return await work()
     } catch (error) {
-      if (!waitedInVain(error)) throw error
+      if (!isLockTimeout(error)) throw error
       if (performance.now() - begun >= patienceMs) throw await heldUp(connection, error)
     }
     await pause(PAUSES_MS[Math.min(tries, PAUSES_MS.length - 1)])

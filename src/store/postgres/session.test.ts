@@ -51,12 +51,35 @@ test('an account that another node has is passed over twice, then waited for, an
   assert.ok(!given.away?.has('b'))
   assert.equal(given.reader('b')('account'), null)
   given.abandon()
-  const waiting = begin('a', 'b')
+  // Whoever comes then makes the others wait no sooner than before.
+  assert.equal(passedOver.size, 0)
   await other.query('commit')
-  const session = await waiting
-  assert.equal(session.away, undefined)
+})
+
+test('one that is waited for in vain takes no other along, however often that one was passed over', async () => {
+  await other.query('begin')
+  await other.query("select pg_advisory_xact_lock(hashtextextended('a', 0))")
+  passedOver.set('a', 2).set('b', 2).set('c', 2)
+  const session = await begin('a', 'b', 'c')
+  assert.equal(session.away?.get('a')?.code, 'unavailable')
+  assert.deepEqual([...(session.away?.keys() ?? [])], ['a'])
+  assert.equal(session.reader('b')('account'), null)
   assert.equal(passedOver.size, 0)
   session.abandon()
+  await other.query('commit')
+})
+
+test('of several that were passed over, the one that was so most often is waited for', async () => {
+  await other.query("select pg_advisory_lock(hashtextextended(a, 0)) from unnest(array['a', 'b']) as a")
+  passedOver.set('a', 2).set('b', 3)
+  const waiting = begin('a', 'b', 'c')
+  await other.query("select pg_advisory_unlock(hashtextextended('b', 0))")
+  const session = await waiting
+  assert.deepEqual([...(session.away ?? [])], [['a', null]])
+  assert.deepEqual([...passedOver], [['a', 3]])
+  session.abandon()
+  passedOver.clear()
+  await other.query('select pg_advisory_unlock_all()')
 })
 
 test('an account that stands alone is waited for at once', async () => {

@@ -11,7 +11,7 @@ import {
   type Wanted,
 } from '../coalesce.ts'
 import type { Connection, Row, Statement, Value } from './connection.ts'
-import { commitError } from './failure.ts'
+import { commitError, isLockTimeout } from './failure.ts'
 import type { Parsed } from './parsed.ts'
 import * as rows from './rows.ts'
 
@@ -37,16 +37,13 @@ interface Known {
 
 /** How often an account is passed over before it is waited for. */
 const PATIENCE = 2
-const LOCK_NOT_AVAILABLE = '55P03'
-
-const namesOf = (batch: readonly Wanted[]): string[] => batch.map(({ account }) => account)
 
 const place = (account: string, requestId: string): string => `${account}\n${requestId}`
 
 /**
- * Begins a batch on a connection of its own, in one round trip: the locks in order of their numbers, then the clock, then
- * what the operations name. An account that another node has is left for later, so that the others need not wait for it;
- * the third time it is waited for, before any other lock is taken, so that nobody waits in a circle.
+ * Begins a batch on a connection of its own, in one round trip: the locks, then the clock, then what the operations
+ * name. An account that another node has is left for later, so that the others need not wait for it; the third time it is waited
+ * for, before any other lock is taken, so that nobody waits in a circle.
  *
  * Locks are advisory: they hold for accounts that do not exist yet, they write nothing, and the transaction has no number
  * before it has them all, so that an account's entries stand in the order of the positions. What is read is read by later
@@ -57,25 +54,20 @@ export async function beginSession(
   batch: readonly Wanted[],
   options: SessionOptions,
 ): Promise<Session> {
-  // One that stands alone makes nobody wait but its own.
-  const isWaitedFor = ({ account }: Wanted): boolean =>
-    batch.length === 1 || (options.passedOver.get(account) ?? 0) >= PATIENCE
-  const waits = batch.filter(isWaitedFor)
-  const tries = batch.filter((one) => !isWaitedFor(one))
+  const waited = waitedFor(batch, options.passedOver)
+  const others = batch.filter((one) => one !== waited)
   try {
     try {
-      return await attempt(connection, waits, tries, options)
+      return await attempt(connection, waited, others, options)
     } catch (error) {
-      const isOthersFault = (error as { code?: unknown }).code === LOCK_NOT_AVAILABLE
-      if (!isOthersFault || waits.length === 0 || tries.length === 0) throw error
+      if (waited === undefined || !isLockTimeout(error)) throw error
+      options.passedOver.delete(waited.account)
+      if (others.length === 0) throw error
       // Whoever has that account does not let it go: its callers are told, and the others of the batch are served.
       await connection.exec('rollback')
+      const session = await attempt(connection, undefined, others, options)
       const { answer } = commitError(error, false)
-      const session = await attempt(connection, [], tries, options)
-      return {
-        ...session,
-        away: new Map([...(session.away ?? []), ...waits.map(({ account }) => [account, answer] as const)]),
-      }
+      return { ...session, away: new Map([...(session.away ?? []), [waited.account, answer]]) }
     }
   } catch (error) {
     await connection.exec('rollback').catch(() => {})
@@ -84,20 +76,35 @@ export async function beginSession(
   }
 }
 
+/**
+ * One that stands alone makes nobody wait but its own; of several, the one that was passed over most often. One alone: where
+ * two are waited for, nobody can tell which of them another node does not let go.
+ */
+function waitedFor(batch: readonly Wanted[], passedOver: ReadonlyMap<string, number>): Wanted | undefined {
+  if (batch.length === 1) return batch[0]
+  let waited: Wanted | undefined
+  let most = PATIENCE - 1
+  for (const one of batch) {
+    const times = passedOver.get(one.account) ?? 0
+    if (times > most) [waited, most] = [one, times]
+  }
+  return waited
+}
+
 /** Takes the locks and reads, in one round trip. */
 async function attempt(
   connection: Connection,
-  waits: readonly Wanted[],
+  waited: Wanted | undefined,
   tries: readonly Wanted[],
   { clock: ownClock, parsed, passedOver, release }: SessionOptions,
 ): Promise<Session> {
   const known: Known = { cells: new Map(), generations: new Map(), parsed }
   const [, , busy, clock] = await Promise.all([
     connection.exec('begin'),
-    waits.length === 0 ? [] : connection.run(rows.LOCK, [namesOf(waits)]),
-    tries.length === 0 ? [] : connection.run(rows.TRY_LOCK, [namesOf(tries)]),
+    waited === undefined ? [] : connection.run(rows.LOCK, [waited.account]),
+    tries.length === 0 ? [] : connection.run(rows.TRY_LOCK, [tries.map(({ account }) => account)]),
     connection.run(rows.CLOCK),
-    fetchAll(connection, wantedBy([...waits, ...tries], parsed), known),
+    fetchAll(connection, wantedBy(waited === undefined ? tries : [waited, ...tries], parsed), known),
   ])
   await fetchSubjects(connection, known)
   const taken = new Set(busy.map(([account]) => account))
@@ -109,7 +116,7 @@ async function attempt(
       away.set(account, null)
     }
   }
-  for (const { account } of waits) passedOver.delete(account)
+  if (waited !== undefined) passedOver.delete(waited.account)
   const [at, generation, base] = clock[0] as Row
   const context = { generation: generation as number, base: base as number }
   const session = sessionOn(connection, known, ownClock?.() ?? (at as Millis), context, release)

@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs'
 import { SluiceError } from '../../errors.ts'
 import type { Cell } from '../../kernel/cells.ts'
 import type { Step, Store } from '../../store.ts'
+import { EMPTY_POLICY } from '../coalesce.ts'
 import { sqliteStore } from './store.ts'
 
 const [what, path = ''] = process.argv.slice(2)
@@ -79,13 +80,7 @@ if (process.env.SLUICE_DROP_ROOT === '1' && process.getuid?.() === 0) {
 try {
   const store = sqliteStore({ path })
   await store.open({
-    compilePolicy: (version) => ({
-      version,
-      features: new Map(),
-      plans: new Map(),
-      defaultPlan: undefined,
-      usageDimensions: [],
-    }),
+    compilePolicy: (version) => ({ ...EMPTY_POLICY, version }),
   })
   await { write, fill, one }[what as 'write' | 'fill' | 'one'](store)
 } catch (error) {

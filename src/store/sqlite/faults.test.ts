@@ -22,17 +22,12 @@ import { SluiceError } from '../../errors.ts'
 import type { Cell } from '../../kernel/cells.ts'
 import { ENTRY_KINDS } from '../../ledger/entries.ts'
 import type { Step, Store, StoreHost } from '../../store.ts'
+import { EMPTY_POLICY } from '../coalesce.ts'
 import { KINDS } from './reader.ts'
 import { type SqliteOptions, sqliteReader, sqliteStore } from './store.ts'
 
 const host: StoreHost = {
-  compilePolicy: (version) => ({
-    version,
-    features: new Map(),
-    plans: new Map(),
-    defaultPlan: undefined,
-    usageDimensions: [],
-  }),
+  compilePolicy: (version) => ({ ...EMPTY_POLICY, version }),
 }
 const CHILD = new URL('./faults.child.ts', import.meta.url).pathname
 const folders: string[] = []

@@ -5,17 +5,12 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import type { Cell, Key } from '../../kernel/cells.ts'
 import type { Step, Store, StoreHost } from '../../store.ts'
+import { EMPTY_POLICY } from '../coalesce.ts'
 import { sqliteStore } from './store.ts'
 
 const ALL = 600
 const HOST: StoreHost = {
-  compilePolicy: (version) => ({
-    version,
-    features: new Map(),
-    plans: new Map(),
-    defaultPlan: undefined,
-    usageDimensions: [],
-  }),
+  compilePolicy: (version) => ({ ...EMPTY_POLICY, version }),
 }
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1)
 

@@ -9,7 +9,7 @@ create table usage_account (
   latest_at bigint
 );
 
--- By lengths of time in UTC (a quarter of an hour, an hour) and by what the uses have in common, `dimensions`, a JSON object.
+-- By lengths of time in UTC (a quarter of an hour, an hour, six hours) and by what the uses have in common, `dimensions`, a JSON object.
 -- Its SHA-256 stands for it in the key, whose rows may have 2,704 bytes at most. Amounts are µCU, quantities micro-units.
 -- `first_at` and `last_at` are the earliest and the latest use, the numbers those of the entries that were counted.
 create table usage_total (
