@@ -14,4 +14,4 @@ if (major < 26) {
 // A checkout has the sources, which Node runs as they are. It refuses to do so under node_modules, so the package
 // has no sources and carries what they were compiled to.
 const source = new URL('../src/cli/main.ts', import.meta.url)
-await import(existsSync(source) ? source.href : new URL('../dist/cli/main.js', import.meta.url).href)
+await import(existsSync(source) ? source.href : new URL('../dist/src/cli/main.js', import.meta.url).href)

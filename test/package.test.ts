@@ -19,6 +19,7 @@ before(async () => {
     'README.md',
     'bin',
     'src',
+    'client',
     'toolchain',
   ])
 })
@@ -30,11 +31,11 @@ test('the package holds JavaScript, declarations and SQL, and neither sources no
     'LICENSE',
     'NOTICE',
     'bin/sluice.js',
-    'dist/index.js',
-    'dist/index.d.ts',
-    'dist/cli/main.js',
+    'dist/src/index.js',
+    'dist/src/index.d.ts',
+    'dist/src/cli/main.js',
   ]
-  const sql = globSync('**/*.sql', { cwd: join(ROOT, 'src') }).map((path) => join('dist', path))
+  const sql = globSync('**/*.sql', { cwd: join(ROOT, 'src') }).map((path) => join('dist/src', path))
   for (const path of [...wanted, ...sql]) assert.ok(packed.includes(path), `${path} is missing`)
   assert.deepEqual(
     packed.filter((path) => /\.test\.|^(src|test|bench|toolchain)\/|(?<!\.d)\.ts$/.test(path)),

@@ -67,7 +67,7 @@ const EVERYTHING = [
     'sqlite',
     'postgres',
   ],
-  ...['engine', 'server', 'gateway', 'sim', 'client'],
+  ...['engine', 'keyring', 'server', 'gateway', 'sim', 'client'],
 ]
 const BACKEND: Door = { values: ['store', 'coalesce', ...GROUND], types: ['kernel', 'ledger'], ...OUTSIDE }
 
@@ -99,12 +99,17 @@ const DOORS: Readonly<Record<string, Door>> = {
     types: ['wire'],
     ...OUTSIDE,
   },
+  keyring: { values: ['engine', ...GROUND], types: ['wire'], node: 'any' },
   server: {
-    values: ['engine', 'wire', 'decision-headers', 'policy', ...GROUND],
+    values: ['engine', 'keyring', 'wire', 'decision-headers', 'policy', ...GROUND],
     types: ['kernel'],
     ...OUTSIDE,
   },
-  gateway: { values: ['engine', 'wire', 'policy', ...GROUND], types: ['kernel'], ...OUTSIDE },
+  gateway: {
+    values: ['engine', 'keyring', 'client', 'wire', 'decision-headers', 'policy', ...GROUND],
+    types: ['kernel'],
+    ...OUTSIDE,
+  },
   console: { values: ['client', 'kernel', 'policy', 'sim'], types: ['wire'], packages: 'any' },
   cli: { values: EVERYTHING, ...OUTSIDE },
   index: { values: EVERYTHING, ...OUTSIDE },

@@ -20,11 +20,12 @@ function buildClient(): void {
   cpSync(join(root, 'LICENSE'), join(root, 'client/LICENSE'))
 }
 
+/** The server takes along what it uses of the client: `dist/` has both folders. */
 function buildServer(): void {
   rmSync(join(root, 'dist'), { recursive: true, force: true })
   compile('tsconfig.build.json')
   for (const file of globSync('**/*.{sql,yaml}', { cwd: join(root, 'src') }))
-    cpSync(join(root, 'src', file), join(root, 'dist', file))
+    cpSync(join(root, 'src', file), join(root, 'dist/src', file))
 }
 
 if (process.argv[2] === 'client') buildClient()

@@ -8,9 +8,10 @@ import { parseMicros } from '../units.ts'
 import type { AccountView } from '../wire.ts'
 import { OPERATOR } from './http.ts'
 import { bold, facts, table } from './output.ts'
+import { PACKAGE } from './package.ts'
 import { besideStore, type StoreAddress } from './stores.ts'
 
-export const DEMO_POLICY = fileURLToPath(new URL('../../examples/codex-and-sora.yaml', import.meta.url))
+export const DEMO_POLICY = fileURLToPath(new URL('examples/codex-and-sora.yaml', PACKAGE))
 
 const ACCOUNTS = [
   { id: 'ada', plan: 'plus', purchased: '500', who: 'a developer who bought credits' },

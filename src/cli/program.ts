@@ -10,6 +10,7 @@ import { explainCommand } from './explain.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
 import { migrateCommand } from './migrate.ts'
+import { PACKAGE } from './package.ts'
 import { policyCommand } from './policy.ts'
 import { replayCommand } from './replay.ts'
 import { retainCommand } from './retain.ts'
@@ -69,5 +70,5 @@ function optionDescription(this: Help, option: Option): string {
 }
 
 function version(): string {
-  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
+  return JSON.parse(readFileSync(new URL('package.json', PACKAGE), 'utf8')).version
 }

@@ -11,9 +11,10 @@ import type {
 import type { Logger } from 'pino'
 import type { Caller, Engine } from '../engine.ts'
 import type { ErrorCode } from '../errors.ts'
+import type { Key } from '../keyring.ts'
 import type { Millis } from '../units.ts'
 import type { Role } from '../wire.ts'
-import type { Auth, Key, Scope } from './auth.ts'
+import type { Auth, Scope } from './auth.ts'
 import type { Tale } from './log.ts'
 import type { Metrics } from './metrics.ts'
 

@@ -2,12 +2,13 @@
  * Many operations in one call. Each stands alone: its own shape, its own answer, its own status. The engine keeps the
  * order in which one account's operations arrive, so handing them over one after the other, without waiting, is enough.
  */
+
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import type { Engine } from '../../engine.ts'
 import { SluiceError } from '../../errors.ts'
+import type { Key } from '../../keyring.ts'
 import type { ChargeAnswer, DecisionAnswer, Operation, Problem, ReleaseAnswer } from '../../wire.ts'
-import type { Key } from '../auth.ts'
 import { type App, type Door, METER } from '../door.ts'
 import { asSluiceError, problemOf, refusedByShape } from '../problem.ts'
 import { BatchAnswer } from '../schemas/answers.ts'

@@ -1,9 +1,11 @@
 /** Reserve and extend. A denial is a value: every decision is answered 200. */
+
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { decisionHeaders } from '../../decision-headers.ts'
 import type { Engine } from '../../engine.ts'
+import type { Key } from '../../keyring.ts'
 import type { DecisionAnswer, ExtendRequest as Extend, ReserveRequest as Reserve } from '../../wire.ts'
-import { bindSubject, checkAccount, type Key } from '../auth.ts'
+import { bindSubject, checkAccount } from '../auth.ts'
 import { type App, callerOf, type Door, METER } from '../door.ts'
 import { tell } from '../log.ts'
 import { DecisionAnswer as DecisionSchema } from '../schemas/answers.ts'

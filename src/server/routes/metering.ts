@@ -1,7 +1,9 @@
 /** Settle, release and record: what happened to a request. */
+
 import type { Engine } from '../../engine.ts'
+import type { Key } from '../../keyring.ts'
 import type * as wire from '../../wire.ts'
-import { bindSubject, checkAccount, type Key } from '../auth.ts'
+import { bindSubject, checkAccount } from '../auth.ts'
 import { type App, callerOf, type Door, METER } from '../door.ts'
 import { tell } from '../log.ts'
 import { ChargeAnswer, ReleaseAnswer } from '../schemas/answers.ts'

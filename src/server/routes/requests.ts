@@ -1,7 +1,9 @@
 /** Requests: their whole story, and refunds. */
+
 import { SluiceError } from '../../errors.ts'
+import type { Key } from '../../keyring.ts'
 import type { Explanation as Story } from '../../wire.ts'
-import { forbidden, type Key, owns } from '../auth.ts'
+import { forbidden, owns } from '../auth.ts'
 import { ADMIN, ANY, type App, callerOf, type Door } from '../door.ts'
 import { RequestOnlyParams, RequestParams } from '../query.ts'
 import { Explanation, pageAnswer, RefundAnswer } from '../schemas/answers.ts'

@@ -4,7 +4,6 @@ import type { Policy } from '../../kernel/plan.ts'
 import type { EntryKind, StoredEntry } from '../../ledger/entries.ts'
 import type { Env, Step, Store, StoreHost, Write } from '../../store.ts'
 import type { Millis } from '../../units.ts'
-import { EMPTY_POLICY } from '../coalesce.ts'
 
 /** What the suite decides about a store that is to be opened. */
 export interface Setup {
@@ -62,7 +61,7 @@ export function compilerOf(compiled: number[]) {
   return (version: number, text: string): Policy => {
     if (text === 'broken') throw new SluiceError('policy_invalid', 'broken')
     compiled.push(version)
-    return { ...EMPTY_POLICY, version, defaultPlan: text }
+    return { version, features: new Map(), plans: new Map(), defaultPlan: text, usageDimensions: [] }
   }
 }
 
