@@ -18,7 +18,7 @@ const CUT_OFF = new Error('nobody waits for the work any more')
 
 /** Rejects where `access` would. */
 export function open(
-  client: Client,
+  client: Pick<Client, 'access'>,
   request: AccessRequest,
   options: AccessOptions = {},
 ): Promise<Opened | Refused> {

@@ -123,6 +123,8 @@ describe('a partial grant is what fits, where that is welcome', () => {
     ['a minimum in cost, of an estimate', 4.5, [], { feature: 'task', estimate: { units: 10 }, min_cost: 4 }, '4', { units: '4' }],
     ['a minimum in cost that whole quantities miss', 4.5, [], { feature: 'task', estimate: { units: 10 }, min_cost: '4.2' }, undefined],
     ['quantities side by side, along the estimate', 10, [], { feature: 'mixed', estimate: { units: 10, tokens: 100 }, min: { units: 1 } }, '10', { units: '5', tokens: '50' }],
+    ['what the minimum names in full stays whole', 15, [], { feature: 'mixed', estimate: { units: 10, tokens: 100 }, min: { units: 10 } }, '15', { units: '10', tokens: '50' }],
+    ['not even what the minimum names', 9, [], { feature: 'mixed', estimate: { units: 10, tokens: 100 }, min: { units: 10 } }, undefined],
     ['a fixed amount first, then what fits', 5, [], { feature: 'video', estimate: { seconds: 10 }, min: { seconds: 1 } }, '5', { seconds: '3' }],
     ['not even the fixed amount', '1.5' as never, [], { feature: 'video', estimate: { seconds: 10 }, min: { seconds: 1 } }, undefined],
     ['at the price of its attributes', 5, [], { feature: 'task', estimate: { units: 10 }, attributes: { size: 'large' }, min: { units: 1 } }, '4', { units: '2' }],

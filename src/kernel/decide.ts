@@ -614,19 +614,22 @@ function kindsOf(source: CreditsSource): string {
 
 // --- partial grants
 
-/** The largest part of the request that fits under `most`, if it is welcome: quantities are scaled along the estimate. */
+/**
+ * The largest part of the request that fits under `most`, if it is welcome: quantities are scaled from the least that is of use, or
+ * from nothing, up to the estimate. What the least names in full stays whole, as the input of a model must.
+ */
 function fittingPart(
   question: Question,
   most: Micros,
   guards: readonly GuardState[],
 ): { cost: Micros; quantities: Quantities | undefined } | undefined {
-  const { floor, quantities, line } = question
+  const { floor, quantities, line, least } = question
   if (floor === undefined || most === 0 || most < floor) return undefined
   if (quantities === undefined || line === undefined) return { cost: most, quantities: undefined }
   const room = guards.filter((state) => state.guard.kind === 'rate' && state.guard.meter.kind === 'quantity')
   const already = question.base?.cost ?? 0
   const fits = (share: number): boolean => {
-    const scaled = scale(quantities, share)
+    const scaled = scale(quantities, least, share)
     if (costOf(line, scaled) - already > most) return false
     return room.every((state) => asksOf(state.guard as RateGuard, question, 0, scaled) <= state.room)
   }
@@ -638,21 +641,22 @@ function fittingPart(
     if (fits(middle)) low = middle
     else high = middle - 1
   }
-  const scaled = scale(quantities, low)
+  const scaled = scale(quantities, least, low)
   const cost = costOf(line, scaled) - already
-  if (cost <= 0 || cost < floor || cost > most || !atLeast(scaled, question.least)) return undefined
+  if (cost <= 0 || cost < floor || !fits(low) || !atLeast(scaled, least)) return undefined
   return { cost, quantities: scaled }
 }
 
 /** Shares are this fine, so that a quantity of a million units is still cut to the micro-unit: no minimum is missed by rounding. */
 const SHARES = 1_000_000_000_000
 
-/** Each quantity times `share` of `SHARES`, down to a whole unit where it was whole, else to a micro-unit. */
-function scale(quantities: Quantities, share: number): Quantities {
+/** Each quantity `share` of `SHARES` of the way up, down to a whole unit where it was whole, else to a micro-unit. */
+function scale(quantities: Quantities, least: Quantities | undefined, share: number): Quantities {
   const scaled: Record<string, number> = {}
   for (const [name, value] of Object.entries(quantities)) {
-    const exact = mulDivFloor(value, share, SHARES)
-    scaled[name] = value % MICROS_PER_UNIT === 0 ? exact - (exact % MICROS_PER_UNIT) : exact
+    const from = Math.min(value, least?.[name] ?? 0)
+    const exact = from + mulDivFloor(value - from, share, SHARES)
+    scaled[name] = Math.max(from, value % MICROS_PER_UNIT === 0 ? exact - (exact % MICROS_PER_UNIT) : exact)
   }
   return scaled
 }

@@ -60,6 +60,7 @@ export function reserved(books: Books, op: wire.ReserveRequest, told: Told<wire.
     floor: floorOf(books, op),
     quantities,
     whole: quantities,
+    least: op.min === undefined ? undefined : inMicros(op.min),
     priceOfPart: (part) => priceInMicros(books.policy, op, part),
     isExtend: false,
   }
@@ -198,11 +199,11 @@ function isGranted(books: Books, answer: wire.DecisionAnswer, ask: Ask, before =
 }
 
 /** The cost of the largest part of an estimate that an amount pays for; undefined where a cost was told. */
-function partOf({ whole, priceOfPart }: Ask, amount: bigint, before: bigint): bigint | undefined {
+function partOf({ whole, least = {}, priceOfPart }: Ask, amount: bigint, before: bigint): bigint | undefined {
   if (whole === undefined || priceOfPart === undefined) return undefined
   let low = 0n
   let high = FINEST
-  const costAt = (share: bigint): bigint => priceOfPart(scaled(whole, share)) - before
+  const costAt = (share: bigint): bigint => priceOfPart(scaled(whole, least, share)) - before
   while (low < high) {
     const middle = (low + high + 1n) / 2n
     if (costAt(middle) <= amount) low = middle
@@ -214,11 +215,13 @@ function partOf({ whole, priceOfPart }: Ask, amount: bigint, before: bigint): bi
 
 const FINEST = 1_000_000_000_000n
 
-/** A share of each quantity; what was asked for in whole units is granted in whole units. */
-function scaled(quantities: Quantities, share: bigint): Quantities {
+/** A share of what is above the least of each; what was asked for in whole units is granted in whole units, or as the least. */
+function scaled(quantities: Quantities, least: Quantities, share: bigint): Quantities {
   const parts = Object.entries(quantities).map(([name, quantity]) => {
-    const exact = (quantity * share) / FINEST
-    return [name, quantity % 1_000_000n === 0n ? exact - (exact % 1_000_000n) : exact]
+    const from = least[name] ?? 0n
+    const exact = from + ((quantity - from) * share) / FINEST
+    const whole = quantity % 1_000_000n === 0n ? exact - (exact % 1_000_000n) : exact
+    return [name, whole < from ? from : whole]
   })
   return Object.fromEntries(parts)
 }

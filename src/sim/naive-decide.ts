@@ -37,6 +37,8 @@ export interface Ask {
   readonly quantities: Readonly<Record<string, bigint>> | undefined
   /** All quantities, and what a part of them costs, where the cost was priced from them. */
   readonly whole?: Readonly<Record<string, bigint>> | undefined
+  /** Those that a part must have at the least. */
+  readonly least?: Readonly<Record<string, bigint>> | undefined
   readonly priceOfPart?: (part: Readonly<Record<string, bigint>>) => bigint
   /** An extend does not ask for places and requests again. */
   readonly isExtend: boolean

@@ -161,10 +161,17 @@ function reserve(random: Random): Step {
     feature: name,
     ...(random.once(4) ? { attributes: { model: random.pick(['big', 'small']) } } : {}),
     ...ask,
-    ...(random.once(3) ? { min_cost: amount(random, 6) } : {}),
+    ...leastOf(random, ask),
     ...(random.once(4) ? { ttl_ms: random.pick([1, 1_000, 60_000, 3 * 3_600_000]) } : {}),
     ...(random.once(12) ? { dry_run: true } : {}),
   }
+}
+
+/** What is of use of it: an amount, or some of the quantities whole and the others not at all. */
+function leastOf(random: Random, ask: Pick<wire.ReserveRequest, 'estimate'>): Partial<wire.ReserveRequest> {
+  if (!random.once(3)) return {}
+  if (ask.estimate === undefined || random.once(2)) return { min_cost: amount(random, 6) }
+  return { min: Object.fromEntries(Object.entries(ask.estimate).filter(() => random.once(2))) }
 }
 
 function extend(random: Random, before: readonly Step[]): Step {

@@ -1,0 +1,223 @@
+/**
+ * The gateway's door: finds what a call is, who makes it and whose it is, and hands it on. Node's own server rather than the
+ * framework of `server/`: bodies and answers go through as streams of bytes, and nothing here wants to be routed or validated.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Caller, Engine } from '../engine.ts'
+import { SluiceError } from '../errors.ts'
+import { bearer, createKeyring, type Key } from '../keyring.ts'
+import type { Subject } from '../wire.ts'
+import { createCalls } from './calls.ts'
+import type { GatewayConfig, PlanConfig } from './config.ts'
+import { badRequest, failureOf, notFound, type Told, tooBig } from './failures.ts'
+import { createForward } from './forward.ts'
+import { passThrough } from './pass.ts'
+import type { Endpoint, Json, Provider } from './provider.ts'
+import { openai } from './providers/openai.ts'
+import { createUpstream } from './upstream.ts'
+import { createWaiting } from './waiting.ts'
+
+export interface GatewayOptions {
+  readonly engine: Engine
+  readonly config: GatewayConfig
+  /** Told of what could never be recorded, and of mistakes of the gateway's own. */
+  readonly onFault?: (error: unknown) => void
+}
+
+export interface Gateway {
+  readonly server: Server
+  /** Refuses what comes, lets what runs end for as long as may be, aborts the rest, and tells what is kept. */
+  close(withinMs?: number): Promise<void>
+}
+
+const CLOSE_MS = 10_000
+/** A whole head, and a whole request, have to be there within this: nobody holds a connection by sending slowly. */
+const HEAD_MS = 10_000
+const REQUEST_MS = 120_000
+const PLAN_KEPT_MS = 5_000
+
+interface Found {
+  readonly provider: Provider
+  readonly endpoint: Endpoint
+}
+
+export function createGateway({ engine, config, onFault = () => {} }: GatewayOptions): Gateway {
+  const keyring = createKeyring(engine)
+  const calls = createCalls(engine, config.onUnavailable, (_operation, error) => onFault(error))
+  const waiting = createWaiting({ perAccount: config.waitingPerAccount, inAll: config.waitingInAll })
+  const upstreams = new Map([...config.upstreams].map(([name, upstream]) => [name, createUpstream(upstream)]))
+  const forward = createForward({ config, upstreams, waiting })
+  const find = finder(config)
+  const planOf = plans(engine, config)
+  const open = new Set<Promise<void>>()
+  const closing = new AbortController()
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', 'http://gateway')
+    const found = find(request, url.pathname)
+    const provider = found?.provider ?? openai
+    const refuse = (told: Told): void => answerFailure(response, provider, told)
+    if (closing.signal.aborted)
+      return refuse(failureOf(new SluiceError('closing', 'The gateway is shutting down.')))
+    const gone = new AbortController()
+    response.on('close', () => {
+      if (!response.writableFinished) gone.abort(new Error('the caller has gone'))
+    })
+    try {
+      const key = await keyring.key(secretOf(request, provider))
+      if (found === undefined) return refuse(notFound(`there is no ${request.method} ${url.pathname} here`))
+      const caller: Caller = { actor: key.id, subject: key.subject }
+      const account = accountOf(key)
+      const path = `${url.pathname}${url.search}`
+      const { endpoint } = found
+      const { meter } = endpoint
+      if (meter === undefined) {
+        const told = await passThrough({
+          request,
+          response,
+          config,
+          upstreams,
+          provider,
+          endpoint,
+          path,
+          gone: gone.signal,
+        })
+        if (told !== undefined) refuse(told)
+        return
+      }
+      const body = await jsonBody(request, config.maxBodyBytes)
+      if ('failure' in body) return refuse(body as Told)
+      const told = await forward.metered({
+        request,
+        response,
+        account,
+        subject: subjectOf(key),
+        access: calls.of(caller),
+        plan: await planOf(account),
+        ...{ provider, endpoint, meter, path, body: body as Json, gone: gone.signal },
+      })
+      if (told !== undefined) refuse(told)
+    } catch (error) {
+      if (gone.signal.aborted) return
+      const told = failureOf(error)
+      if (told.failure.status === 500) onFault(error)
+      refuse(told)
+    }
+  }
+
+  const server = createServer(
+    {
+      headersTimeout: HEAD_MS,
+      requestTimeout: REQUEST_MS,
+      keepAliveTimeout: 65_000,
+      maxHeaderSize: 32 * 1024,
+    },
+    (request, response) => {
+      const work = handle(request, response)
+        .catch(onFault)
+        .finally(() => open.delete(work))
+      open.add(work)
+    },
+  )
+  return {
+    server,
+    async close(withinMs = CLOSE_MS) {
+      closing.abort()
+      server.close()
+      server.closeIdleConnections()
+      const late = setTimeout(() => server.closeAllConnections(), withinMs)
+      await Promise.allSettled([...open])
+      clearTimeout(late)
+      server.closeAllConnections()
+      await calls.close(withinMs)
+      await Promise.all([...upstreams.values()].map((upstream) => upstream.close()))
+    },
+  }
+}
+
+/** A key that decides and meters, and stands for one account: whatever a caller says beside it changes nothing. */
+function accountOf({ role, account }: Key): string {
+  if (role === 'read') throw new SluiceError('forbidden', 'A key of role read may not do this.')
+  if (account === undefined)
+    throw new SluiceError('forbidden', 'This key is not bound to an account, so nobody would pay.')
+  return account
+}
+
+const subjectOf = ({ subject }: Key): Subject | undefined =>
+  subject === undefined || Object.keys(subject).length === 0 ? undefined : subject
+
+function secretOf({ headers }: IncomingMessage, { keyHeader }: Provider): string {
+  const given = keyHeader === undefined ? undefined : headers[keyHeader]
+  return typeof given === 'string' ? bearer(`Bearer ${given}`) : bearer(headers.authorization)
+}
+
+/** Which endpoint of a provider that has an upstream a call is. */
+function finder(config: GatewayConfig) {
+  const providers = [...new Set([...config.upstreams.values()].map(({ provider }) => provider))]
+  const all = providers.flatMap((provider) =>
+    provider.endpoints.map((endpoint) => ({ provider, endpoint, path: pathPattern(endpoint.path) })),
+  )
+  return (request: IncomingMessage, pathname: string): Found | undefined => {
+    const fits = all.filter(({ endpoint, path }) => endpoint.method === request.method && path.test(pathname))
+    const own = fits.find(({ provider }) => provider.isOwn?.(request.headers) === true)
+    return own ?? fits[0]
+  }
+}
+
+const pathPattern = (path: string): RegExp =>
+  new RegExp(
+    `^${path
+      .split('/')
+      .map((part) => (part.startsWith(':') ? '[A-Za-z0-9._~-]{1,256}' : RegExp.escape(part)))
+      .join('/')}$`,
+  )
+
+/** The rules for an account's plan, looked up only where plans differ. */
+function plans(engine: Engine, config: GatewayConfig): (account: string) => Promise<PlanConfig> | PlanConfig {
+  if (config.plans.size === 0) return () => config.plan
+  const kept = new Map<string, { readonly plan: PlanConfig; readonly until: number }>()
+  return async (account) => {
+    const known = kept.get(account)
+    if (known !== undefined && performance.now() < known.until) return known.plan
+    // An account that is not there yet gets what its first call makes of it.
+    const name = await engine.account(account).then(
+      ({ plan }) => plan,
+      () => '',
+    )
+    const plan = config.plans.get(name) ?? config.plan
+    if (kept.size >= 10_000) kept.clear()
+    kept.set(account, { plan, until: performance.now() + PLAN_KEPT_MS })
+    return plan
+  }
+}
+
+async function jsonBody(request: IncomingMessage, most: number): Promise<Json | Told> {
+  const type = request.headers['content-type'] ?? ''
+  if (!/^application\/json\b/i.test(type))
+    return badRequest('media_type', 'send JSON: content-type application/json')
+  const pieces: Buffer[] = []
+  let size = 0
+  if (Number(request.headers['content-length'] ?? 0) > most) return tooBig(`a body is at most ${most} bytes`)
+  for await (const piece of request) {
+    size += (piece as Buffer).length
+    if (size > most) return tooBig(`a body is at most ${most} bytes`)
+    pieces.push(piece as Buffer)
+  }
+  try {
+    const value: unknown = JSON.parse(Buffer.concat(pieces).toString('utf8'))
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
+  } catch {}
+  return badRequest('invalid', 'the body is not a JSON object')
+}
+
+function answerFailure(response: ServerResponse, provider: Provider, { failure, headers }: Told): void {
+  if (response.headersSent || response.destroyed) return void response.destroy()
+  const body = JSON.stringify(provider.failure(failure))
+  response.writeHead(failure.status, {
+    ...headers,
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+    ...(failure.status === 413 && { connection: 'close' }),
+  })
+  response.end(body)
+}

@@ -1,0 +1,244 @@
+/**
+ * What the owner of a gateway writes, in YAML: where upstreams are, which feature of the policy pays for what, and how streams
+ * and waits go on per plan. Prices and limits are the policy's. Checked whole before anything listens.
+ */
+import { Type } from 'typebox'
+import { Value } from 'typebox/value'
+import { parse } from 'yaml'
+import { SluiceError } from '../errors.ts'
+import type { Millis } from '../units.ts'
+import type { Provider } from './provider.ts'
+import { PROVIDERS } from './providers.ts'
+
+const NAME = '^[a-z][a-z0-9_-]{0,63}$'
+const WORD = '^[\\x21-\\x7e]{1,128}$'
+const DURATION = '^(0|[1-9][0-9]{0,6})(ms|s|m|h)$'
+const strict = { additionalProperties: false } as const
+const duration = (what: string) =>
+  Type.Optional(Type.String({ pattern: DURATION, description: `${what}: a length such as 30s or 500ms` }))
+const whole = (what: string, minimum: number, maximum: number) =>
+  Type.Optional(
+    Type.Integer({ minimum, maximum, description: `${what}: a whole number from ${minimum} to ${maximum}` }),
+  )
+
+const Upstream = Type.Object(
+  {
+    provider: Type.Union(Object.keys(PROVIDERS).map((name) => Type.Literal(name)) as never),
+    url: Type.String({ pattern: '^https?://', description: 'Where it is: https://api.example.com' }),
+    key_env: Type.Optional(
+      Type.String({
+        pattern: '^[A-Z_][A-Z0-9_]*$',
+        description: 'The environment variable that has its key',
+      }),
+    ),
+    connect_timeout: duration('How long a connection may take'),
+    first_byte_timeout: duration('How long it may take to begin its answer'),
+    idle_timeout: duration('How long it may be silent within an answer'),
+    connections: whole('Connections at once', 1, 10_000),
+  },
+  strict,
+)
+const Target = Type.Object(
+  {
+    upstream: Type.Optional(Type.String({ pattern: NAME, description: 'One of `upstreams`' })),
+    model: Type.Optional(Type.String({ pattern: WORD, description: 'How that upstream calls the model' })),
+  },
+  strict,
+)
+const Route = Type.Object(
+  {
+    model: Type.Optional(Type.String({ pattern: WORD, description: 'A model, or a pattern with *' })),
+    endpoint: Type.Optional(Type.String({ pattern: WORD, description: 'An endpoint, or a pattern with *' })),
+    upstream: Type.String({ pattern: NAME, description: 'One of `upstreams`' }),
+    as: Type.Optional(Type.String({ pattern: WORD, description: 'How the upstream calls the model' })),
+    feature: Type.String({ pattern: WORD, description: 'The feature of the policy that pays' }),
+    fallback: Type.Optional(Type.Array(Target, { maxItems: 8 })),
+  },
+  strict,
+)
+const Plan = Type.Object(
+  {
+    wait: duration('The longest wait that is waited here'),
+    when_spent: Type.Optional(Type.Union([Type.Literal('end'), Type.Literal('debt')])),
+    fallback: Type.Optional(Type.Boolean()),
+  },
+  strict,
+)
+const Document = Type.Object(
+  {
+    upstreams: Type.Record(Type.String({ pattern: NAME }), Upstream),
+    routes: Type.Array(Route, { minItems: 1, maxItems: 1_000 }),
+    plans: Type.Optional(Type.Record(Type.String(), Plan)),
+    max_body_mb: whole('The largest body of a call', 1, 1_024),
+    usual_output_tokens: whole('What is held where a caller gives no bound', 1, 1_000_000),
+    least_output_tokens: whole('The least that is worth to begin for', 1, 1_000_000),
+    waiting: Type.Optional(
+      Type.Object(
+        {
+          per_account: whole('Calls of one account that may wait', 0, 100_000),
+          in_all: whole('Calls that may wait', 0, 1_000_000),
+        },
+        strict,
+      ),
+    ),
+    on_unavailable: Type.Optional(
+      Type.Union([
+        Type.Literal('closed'),
+        Type.Literal('open'),
+        Type.Object({ per_account: Type.String({ pattern: '^(0|[1-9][0-9]*)(\\.[0-9]{1,6})?$' }) }, strict),
+      ]),
+    ),
+  },
+  strict,
+)
+
+export interface UpstreamConfig {
+  readonly name: string
+  readonly provider: Provider
+  /** Without a slash at its end; what it has of a path comes before the call's. */
+  readonly url: string
+  readonly key: string | undefined
+  readonly connectTimeoutMs: Millis
+  readonly firstByteTimeoutMs: Millis
+  readonly idleTimeoutMs: Millis
+  readonly connections: number
+}
+/** Where a call may be sent, and as which model. */
+export interface TargetConfig {
+  readonly upstream: UpstreamConfig
+  readonly model: string | undefined
+}
+export interface RouteConfig {
+  readonly model: RegExp
+  readonly endpoint: RegExp
+  readonly feature: string
+  /** In the order in which they are tried: the first is the route's own. */
+  readonly targets: readonly TargetConfig[]
+}
+export interface PlanConfig {
+  readonly waitMs: Millis
+  readonly whenSpent: 'end' | 'debt'
+  readonly fallback: boolean
+}
+export interface GatewayConfig {
+  readonly upstreams: ReadonlyMap<string, UpstreamConfig>
+  readonly routes: readonly RouteConfig[]
+  readonly plans: ReadonlyMap<string, PlanConfig>
+  /** Of plans that are not named. */
+  readonly plan: PlanConfig
+  readonly maxBodyBytes: number
+  readonly usualOutputTokens: number
+  readonly leastOutputTokens: number
+  readonly waitingPerAccount: number
+  readonly waitingInAll: number
+  readonly onUnavailable: 'closed' | 'open' | { readonly mode: 'bounded'; readonly perAccount: string }
+}
+
+const USUAL_PLAN: PlanConfig = { waitMs: 0, whenSpent: 'end', fallback: true }
+
+/** Throws `invalid` with the path of the first mistake. `env` has the upstreams' keys. */
+export function readConfig(text: string, env: Readonly<Record<string, string | undefined>>): GatewayConfig {
+  const document = documentOf(text)
+  const upstreams = new Map(
+    Object.entries(document.upstreams).map(([name, one]) => [name, upstreamOf(name, one, env)]),
+  )
+  const upstream = (name: string, path: string): UpstreamConfig => {
+    const found = upstreams.get(name)
+    if (found === undefined) throw wrong(path, `there is no upstream ${name}`, 'Name one of `upstreams`.')
+    return found
+  }
+  const { waiting = {}, on_unavailable: away = 'closed', plans = {} } = document
+  const { '*': every = {}, ...named } = plans
+  const plan = planOf(every, USUAL_PLAN)
+  return {
+    upstreams,
+    routes: document.routes.map((route, place) => {
+      const own = upstream(route.upstream, `/routes/${place}/upstream`)
+      return {
+        model: patternOf(route.model ?? '*'),
+        endpoint: patternOf(route.endpoint ?? '*'),
+        feature: route.feature,
+        targets: [
+          { upstream: own, model: route.as },
+          ...(route.fallback ?? []).map((to, n) => {
+            const path = `/routes/${place}/fallback/${n}`
+            const target = to.upstream === undefined ? own : upstream(to.upstream, `${path}/upstream`)
+            if (target.provider !== own.provider)
+              throw wrong(path, 'it speaks another format', `Name an upstream of ${own.provider.name}.`)
+            return { upstream: target, model: to.model ?? route.as }
+          }),
+        ],
+      }
+    }),
+    plans: new Map(Object.entries(named).map(([name, one]) => [name, planOf(one, plan)])),
+    plan,
+    maxBodyBytes: (document.max_body_mb ?? 32) * 1024 * 1024,
+    usualOutputTokens: document.usual_output_tokens ?? 1_000,
+    leastOutputTokens: document.least_output_tokens ?? 16,
+    waitingPerAccount: waiting.per_account ?? 100,
+    waitingInAll: waiting.in_all ?? 10_000,
+    onUnavailable: typeof away === 'string' ? away : { mode: 'bounded', perAccount: away.per_account },
+  }
+}
+
+type Written = Type.Static<typeof Document>
+
+function documentOf(text: string): Written {
+  let value: unknown
+  try {
+    value = parse(text, { maxAliasCount: 100 })
+  } catch (error) {
+    throw wrong('', `it is not YAML: ${(error as Error).message.split('\n', 1)[0]}`, 'Mend that line.')
+  }
+  for (const { instancePath, message } of Value.Errors(Document, value)) {
+    throw wrong(instancePath, message, 'docs/reference/gateway.md has all fields.')
+  }
+  return value as Written
+}
+
+function upstreamOf(
+  name: string,
+  written: Type.Static<typeof Upstream>,
+  env: Readonly<Record<string, string | undefined>>,
+): UpstreamConfig {
+  const { key_env } = written
+  const key = key_env === undefined ? undefined : env[key_env]
+  if (key_env !== undefined && (key === undefined || key === ''))
+    throw wrong(`/upstreams/${name}/key_env`, `${key_env} is not set`, 'Put the key into that variable.')
+  return {
+    name,
+    provider: PROVIDERS[written.provider as keyof typeof PROVIDERS],
+    url: written.url.replace(/\/+$/, ''),
+    key,
+    connectTimeoutMs: millisOf(written.connect_timeout ?? '5s'),
+    firstByteTimeoutMs: millisOf(written.first_byte_timeout ?? '10m'),
+    idleTimeoutMs: millisOf(written.idle_timeout ?? '2m'),
+    connections: written.connections ?? 1_024,
+  }
+}
+
+function planOf(written: Type.Static<typeof Plan>, base: PlanConfig): PlanConfig {
+  return {
+    waitMs: written.wait === undefined ? base.waitMs : millisOf(written.wait),
+    whenSpent: written.when_spent ?? base.whenSpent,
+    fallback: written.fallback ?? base.fallback,
+  }
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
+function millisOf(text: string): Millis {
+  const [, count, unit] = /^(\d+)(\w+)$/.exec(text) ?? []
+  return Number(count) * (UNITS[unit as string] as number)
+}
+
+/** `*` stands for anything. */
+function patternOf(text: string): RegExp {
+  return new RegExp(`^${text.split('*').map(RegExp.escape).join('.*')}$`)
+}
+
+function wrong(path: string, message: string, remedy: string): SluiceError {
+  return new SluiceError('invalid', `the gateway's configuration: ${path || 'the document'}: ${message}`, {
+    path,
+    remedy,
+  })
+}

@@ -1,0 +1,397 @@
+/**
+ * One metered call, from its body to its charge: what it needs is held, the upstream is asked within what was granted, its answer
+ * goes through as it comes, and what it used is settled. Every way out ends the hold.
+ */
+import { once } from 'node:events'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Refused } from '../../client/access.ts'
+import type { Client } from '../../client/client.ts'
+import { type Opened, open } from '../../client/open.ts'
+import type { Subject } from '../wire.ts'
+import type { GatewayConfig, PlanConfig, RouteConfig, TargetConfig } from './config.ts'
+import { badUpstream, failureOf, limitHeaders, refusalOf, type Told } from './failures.ts'
+import { forCaller, forUpstream } from './headers.ts'
+import type { Asked, Endpoint, Json, Meter, Provider } from './provider.ts'
+import { createSplitter, type Frame } from './sse.ts'
+import { countTokens, roughTokens } from './tokens.ts'
+import {
+  createRetryBudget,
+  isUnwell,
+  type Upstream,
+  type UpstreamAnswer,
+  UpstreamFailed,
+} from './upstream.ts'
+import type { Waiting } from './waiting.ts'
+
+export interface Metered {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly account: string
+  readonly subject: Subject | undefined
+  readonly access: Pick<Client, 'access'>
+  readonly plan: PlanConfig
+  readonly provider: Provider
+  readonly endpoint: Endpoint
+  readonly meter: Meter
+  /** With its query. */
+  readonly path: string
+  readonly body: Json
+  /** Aborted when the caller has gone. */
+  readonly gone: AbortSignal
+}
+
+export interface ForwardOptions {
+  readonly config: GatewayConfig
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly waiting: Waiting
+}
+
+/** Answers are JSON up to this size; beyond it nothing is read from them, and they are charged as estimated. */
+const MAX_READ_BYTES = 16 * 1024 * 1024
+/** Renewed at half of it, so that a gateway that dies holds nothing for long. */
+const LEASH_MS = 30_000
+/** Text that is kept to be counted. */
+const MAX_KEPT_CHARACTERS = 1_000_000
+
+export interface Forward {
+  /** Answers what went wrong before anything was sent to the caller; undefined where an answer has begun. */
+  metered(call: Metered): Promise<Told | undefined>
+}
+
+export function createForward({ config, upstreams, waiting }: ForwardOptions): Forward {
+  const retries = createRetryBudget()
+
+  async function metered(call: Metered): Promise<Told | undefined> {
+    const asked = call.meter.read(call.body)
+    const route = routeOf(config, asked, call.endpoint)
+    if (route === undefined) return badRouteOf(asked.model, call.endpoint)
+    const targets = call.plan.fallback ? route.targets : route.targets.slice(0, 1)
+    let failed: Failed | undefined
+    for (const [place, target] of targets.entries()) {
+      const isLast = place === targets.length - 1
+      const outcome = await attempt(call, asked, route, target, isLast)
+      if (outcome === 'answered') return undefined
+      failed = outcome
+      if (call.gone.aborted || !outcome.another) return outcome.told
+    }
+    return failed?.told
+  }
+
+  /** One upstream: its own hold, since what really runs is what is charged. */
+  async function attempt(
+    call: Metered,
+    asked: Asked,
+    route: RouteConfig,
+    target: TargetConfig,
+    isLast: boolean,
+  ): Promise<'answered' | Failed> {
+    const opened = await admit(call, asked, route, target)
+    if (!opened.ok) return { told: refusalOf(opened), another: false }
+    const used = usedBy(asked, opened)
+    const stop = new AbortController()
+    const onGone = (): void => stop.abort(call.gone.reason)
+    const onSpent = (): void => {
+      if (call.plan.whenSpent === 'end') stop.abort(opened.lease.signal.reason)
+    }
+    call.gone.addEventListener('abort', onGone, { once: true })
+    opened.lease.signal.addEventListener('abort', onSpent, { once: true })
+    try {
+      const answer = await ask(call, target, boundOf(asked, opened), stop.signal)
+      if (isUnwell(answer.status) && !isLast) {
+        answer.body.on('error', () => {}).destroy()
+        await opened.end('failed')
+        return { told: badUpstream('upstream_unwell', `${target.upstream.name} is not well`), another: true }
+      }
+      return await passOn(call, asked, opened, used, answer, stop)
+    } catch (error) {
+      await opened.end(call.gone.aborted ? 'cutOff' : 'failed')
+      if (call.response.headersSent) {
+        call.response.destroy()
+        return 'answered'
+      }
+      return { told: failureOf(error), another: error instanceof UpstreamFailed }
+    } finally {
+      call.gone.removeEventListener('abort', onGone)
+      opened.lease.signal.removeEventListener('abort', onSpent)
+      waiting.wake(call.account)
+    }
+  }
+
+  /** Holds what the call needs, or stands in the row for it where the plan lets it. */
+  async function admit(
+    call: Metered,
+    asked: Asked,
+    route: RouteConfig,
+    target: TargetConfig,
+  ): Promise<Opened | Refused> {
+    const request = requestOf(call, asked, route, target)
+    const ask = () => open(call.access, request, { signal: call.gone, endpoint: call.endpoint.name })
+    const first = await ask()
+    if (first.ok || first.outcome !== 'wait' || call.plan.waitMs === 0) return first
+    const waited = await waiting.stand<Opened | Refused>({
+      account: call.account,
+      row: JSON.stringify([call.account, call.subject ?? {}, route.feature]),
+      first,
+      waitMs: (answer) => (answer.ok || answer.outcome !== 'wait' ? undefined : answer.retryAfterMs),
+      ask,
+      mostMs: call.plan.waitMs,
+      signal: call.gone,
+    })
+    return waited ?? first
+  }
+
+  function requestOf(call: Metered, asked: Asked, route: RouteConfig, target: TargetConfig) {
+    const model = target.model ?? asked.model
+    const input = { ...asked.certain, input_tokens: roughTokens(asked.input.length) }
+    const most = Number(asked.bound.output_tokens ?? config.usualOutputTokens)
+    const least = Math.min(most, config.leastOutputTokens)
+    return {
+      account: call.account,
+      ...(call.subject !== undefined && { subject: call.subject }),
+      feature: route.feature,
+      attributes: { ...asked.attributes, ...(model !== undefined && { model }) },
+      ttl_ms: LEASH_MS,
+      ...(asked.grows === undefined
+        ? { estimate: input }
+        : {
+            estimate: { ...input, output_tokens: most },
+            min: { ...input, output_tokens: least },
+          }),
+    }
+  }
+
+  /** Sends it, and once more where nothing of an answer came and the budget has room. */
+  async function ask(
+    call: Metered,
+    target: TargetConfig,
+    bound: number | undefined,
+    signal: AbortSignal,
+  ): Promise<UpstreamAnswer> {
+    const upstream = upstreams.get(target.upstream.name) as Upstream
+    const body = JSON.stringify(call.meter.write(call.body, { model: target.model, bound }))
+    const { key, provider } = target.upstream
+    const request = {
+      method: call.endpoint.method,
+      path: call.path,
+      headers: {
+        ...forUpstream(call.request.headers),
+        'content-type': 'application/json',
+        ...(key !== undefined && provider.authorize(key)),
+      },
+      body,
+      signal,
+    }
+    retries.earn()
+    try {
+      return await upstream.send(request)
+    } catch (error) {
+      const isWorthIt = error instanceof UpstreamFailed && error.code === 'upstream_unreachable'
+      if (!isWorthIt || !retries.spend()) throw error
+      return upstream.send(request)
+    }
+  }
+
+  return { metered }
+}
+
+interface Failed {
+  readonly told: Told
+  /** Whether another upstream may do better. */
+  readonly another: boolean
+}
+
+function badRouteOf(model: string | undefined, endpoint: Endpoint): Told {
+  const { failure } = badUpstream('no_route', `nothing serves ${model ?? 'this'} at ${endpoint.name}`)
+  return { failure: { ...failure, status: 404, kind: 'not_found' }, headers: {} }
+}
+
+function routeOf(config: GatewayConfig, { model = '' }: Asked, { name }: Endpoint): RouteConfig | undefined {
+  return config.routes.find((route) => route.model.test(model) && route.endpoint.test(name))
+}
+
+/** What bounds the upstream: less than was asked for where less was granted, and otherwise the caller's own. */
+function boundOf(asked: Asked, { lease }: Opened): number | undefined {
+  if (lease.outcome !== 'partial' || asked.grows === undefined) return undefined
+  const granted = lease.granted_estimate?.[asked.grows]
+  return granted === undefined ? undefined : Math.max(1, Math.floor(Number(granted)))
+}
+
+/** What a call has used so far, told to its lease as it grows. */
+interface Used {
+  text(piece: string): boolean
+  usage(told: Readonly<Record<string, string>>): boolean
+  /** Counts what nobody has told. */
+  count(): Promise<void>
+}
+
+function usedBy(asked: Asked, { lease }: Opened): Used {
+  const input = { ...asked.certain, input_tokens: roughTokens(asked.input.length) }
+  let characters = 0
+  let kept = ''
+  let isTold = false
+  return {
+    text(piece) {
+      if (piece === '') return !lease.signal.aborted
+      characters += piece.length
+      if (kept.length < MAX_KEPT_CHARACTERS) kept += piece
+      return isTold || lease.report({ ...input, output_tokens: roughTokens(characters) })
+    },
+    usage(told) {
+      isTold = true
+      return lease.report({ ...asked.certain, ...told })
+    },
+    async count() {
+      if (isTold) return
+      const output = (await countTokens(kept)) + roughTokens(characters - kept.length)
+      lease.report({
+        ...asked.certain,
+        input_tokens: await countTokens(asked.input),
+        ...(asked.grows === 'output_tokens' && { output_tokens: output }),
+      })
+    },
+  }
+}
+
+/** Sends the answer on as it comes. */
+async function passOn(
+  call: Metered,
+  asked: Asked,
+  opened: Opened,
+  used: Used,
+  answer: UpstreamAnswer,
+  stop: AbortController,
+): Promise<'answered' | Failed> {
+  const type = String(answer.headers['content-type'] ?? '')
+  const isWell = answer.status >= 200 && answer.status < 300
+  const isStream = /^text\/event-stream\b/i.test(type)
+  const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
+  if (answer.status === 401 || answer.status === 403 || (isWell && !isStream && !isJson)) {
+    answer.body.on('error', () => {}).destroy()
+    await opened.end('failed')
+    const says = isWell
+      ? `it answered with ${type || 'nothing that says its type'}`
+      : 'it refused the gateway'
+    return { told: badUpstream('upstream_wrong', `the upstream cannot serve this: ${says}`), another: true }
+  }
+  const { response } = call
+  response.writeHead(answer.status, {
+    ...forCaller(answer.headers),
+    ...limitHeaders(opened.lease.decision),
+    'x-sluice-request-id': opened.lease.request_id,
+    ...(opened.lease.outcome === 'partial' && {
+      'x-sluice-granted': `output_tokens=${boundOf(asked, opened) ?? ''}`,
+    }),
+  })
+  if (!isWell) {
+    await pipeWhole(answer, response, call.gone)
+    await opened.end('failed')
+  } else if (isStream && call.meter.stream !== undefined)
+    await passStream(call, opened, used, answer, stop, call.meter.stream(call.body))
+  else await passWhole(call, opened, used, answer)
+  return 'answered'
+}
+
+async function passWhole(call: Metered, opened: Opened, used: Used, answer: UpstreamAnswer): Promise<void> {
+  const pieces: Buffer[] = []
+  let size = 0
+  await pipeWhole(answer, call.response, call.gone, (piece) => {
+    size += piece.length
+    if (size <= MAX_READ_BYTES) pieces.push(piece)
+  })
+  const text = size <= MAX_READ_BYTES ? Buffer.concat(pieces).toString('utf8') : ''
+  const read = jsonOf(text)
+  const told = read === undefined ? undefined : call.meter.usage(read, call.body)
+  if (told !== undefined) used.usage(told)
+  else if (read !== undefined) used.text(call.meter.textOf(read))
+  await used.count()
+  await opened.end('done')
+}
+
+async function passStream(
+  call: Metered,
+  opened: Opened,
+  used: Used,
+  answer: UpstreamAnswer,
+  stop: AbortController,
+  reader: ReturnType<NonNullable<Meter['stream']>>,
+): Promise<void> {
+  const { response } = call
+  const splitter = createSplitter()
+  let isWhole = false
+  /** False where the stream is to end here. */
+  const see = (frames: readonly Frame[], shown: Buffer[]): boolean => {
+    for (const { event, data, bytes } of frames) {
+      const seen = data === '' ? undefined : reader.see(event, data)
+      if (seen === undefined || seen.isShown) shown.push(bytes)
+      if (seen === undefined) continue
+      const goesOn = seen.usage === undefined ? used.text(seen.text) : used.usage(seen.usage)
+      isWhole ||= seen.isEnd
+      if (!goesOn && !isWhole && call.plan.whenSpent === 'end') return false
+    }
+    return true
+  }
+  const endHere = async (): Promise<void> => {
+    stop.abort(opened.lease.signal.reason)
+    response.end(reader.ending())
+    await used.count()
+    await opened.end('done')
+  }
+  try {
+    for await (const piece of answer.body) {
+      const shown: Buffer[] = []
+      const goesOn = see(splitter.push(piece as Buffer), shown)
+      if (shown.length > 0 && !response.write(shown.length === 1 ? shown[0] : Buffer.concat(shown)))
+        await drained(response, call.gone)
+      if (!goesOn) return await endHere()
+    }
+    const left = splitter.rest()
+    if (left !== undefined) {
+      const shown: Buffer[] = []
+      see([left], shown)
+      for (const bytes of shown) response.write(bytes)
+    }
+  } catch (error) {
+    if (call.gone.aborted) {
+      await used.count()
+      return await opened.end('cutOff')
+    }
+    if (opened.lease.signal.aborted && call.plan.whenSpent === 'end') return await endHere()
+    const { failure } = badUpstream('upstream_cut', 'the upstream broke off its answer')
+    response.end(call.provider.failureInStream(failure))
+    await used.count()
+    await opened.end('failed')
+    if (!(error instanceof RangeError)) stop.abort(error)
+    return
+  }
+  response.end()
+  await used.count()
+  await opened.end('done')
+}
+
+/** The bytes as they come, no faster than the caller takes them. */
+async function pipeWhole(
+  answer: UpstreamAnswer,
+  response: ServerResponse,
+  gone: AbortSignal,
+  note?: (piece: Buffer) => void,
+): Promise<void> {
+  for await (const piece of answer.body) {
+    note?.(piece as Buffer)
+    if (!response.write(piece)) await drained(response, gone)
+  }
+  response.end()
+}
+
+async function drained(response: ServerResponse, gone: AbortSignal): Promise<void> {
+  gone.throwIfAborted()
+  await once(response, 'drain', { signal: gone })
+}
+
+function jsonOf(text: string): Json | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as Json) : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,48 @@
+/** Calls that cost nothing: they go through to the first upstream of their provider. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { GatewayConfig } from './config.ts'
+import type { Told } from './failures.ts'
+import { badUpstream, failureOf } from './failures.ts'
+import { forCaller, forUpstream } from './headers.ts'
+import type { Endpoint, Provider } from './provider.ts'
+import type { Upstream } from './upstream.ts'
+
+export interface Passing {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly config: GatewayConfig
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly provider: Provider
+  readonly endpoint: Endpoint
+  readonly path: string
+  readonly gone: AbortSignal
+}
+
+/** Answers what went wrong before anything was sent. */
+export async function passThrough(passing: Passing): Promise<Told | undefined> {
+  const { request, response, upstreams, provider, endpoint, path, gone } = passing
+  const upstream = [...upstreams.values()].find(({ config }) => config.provider === provider)
+  if (upstream === undefined) return badUpstream('no_route', `nothing serves ${endpoint.name}`)
+  const { key } = upstream.config
+  try {
+    const answer = await upstream.send({
+      method: endpoint.method,
+      path,
+      headers: { ...forUpstream(request.headers), ...(key !== undefined && provider.authorize(key)) },
+      body: undefined,
+      signal: gone,
+    })
+    if (answer.status === 401 || answer.status === 403) {
+      answer.body.on('error', () => {}).destroy()
+      return badUpstream('upstream_wrong', 'the upstream refused the gateway')
+    }
+    response.writeHead(answer.status, forCaller(answer.headers))
+    for await (const piece of answer.body) response.write(piece)
+    response.end()
+    return undefined
+  } catch (error) {
+    if (!response.headersSent) return failureOf(error)
+    response.destroy()
+    return undefined
+  }
+}

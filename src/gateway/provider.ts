@@ -1,0 +1,120 @@
+/** What the gateway knows of a provider's wire format. Each provider is one value in `providers/`. */
+import type { Quantities, QuantitiesIn } from '../wire.ts'
+
+export type Json = Readonly<Record<string, unknown>>
+
+export interface Provider {
+  readonly name: string
+  readonly endpoints: readonly Endpoint[]
+  /** Where a caller may put a key instead of `Authorization`, in lower case. */
+  readonly keyHeader?: string
+  /** Whether a call that other providers know as well is this one's. */
+  isOwn?(headers: Readonly<Record<string, unknown>>): boolean
+  /** The header fields that authorize the gateway at an upstream. */
+  authorize(key: string): Readonly<Record<string, string>>
+  /** A refusal or a failure as this provider's own clients understand it. */
+  failure(failure: Failure): Json
+  /** The same inside a stream that has begun: whole frames. */
+  failureInStream(failure: Failure): string
+}
+
+/** Why a caller gets no answer, before it takes a provider's shape. */
+export interface Failure {
+  readonly status: number
+  /** One of Sluice's reasons or error codes, or one of the gateway's own (docs/reference/gateway.md). */
+  readonly code: string
+  readonly message: string
+  readonly kind: FailureKind
+  /** What would unblock it, where Sluice knows. */
+  readonly unblock?: unknown
+  /** In which field of the body, where it is about one. */
+  readonly path?: string
+}
+export type FailureKind =
+  | 'invalid'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'not_found'
+  | 'too_big'
+  /** More is allowed later: clients may try again by themselves. */
+  | 'wait'
+  /** Trying again changes nothing before somebody acts. */
+  | 'spent'
+  | 'upstream'
+  | 'overloaded'
+
+export interface Endpoint {
+  /** As entries of usage and rules of the configuration name it: `chat.completions`. */
+  readonly name: string
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  /** A path pattern: `/v1/videos/:id`. */
+  readonly path: string
+  /** Absent: it passes unmetered. */
+  readonly meter?: Meter
+}
+
+/** How the calls of an endpoint are measured. All of it is pure. */
+export interface Meter {
+  /** What a call needs, from its body. Throws `BadBody`. */
+  read(body: Json): Asked
+  /** The body that goes upstream: it asks for usage where that has to be asked for, and stays within what was granted. */
+  write(body: Json, granted: Granted): Json
+  /** What a whole answer says was used; undefined where it says nothing that can be believed. */
+  usage(answer: Json, body: Json): Quantities | undefined
+  /** The text that an answer brought, for counting where it tells no usage. */
+  textOf(answer: Json): string
+  /** How its streams are read; absent where it has none. */
+  stream?(body: Json): StreamReader
+}
+
+export class BadBody extends Error {
+  override readonly name = 'BadBody'
+  /** As a JSON pointer. */
+  readonly path: string
+  constructor(path: string, message: string) {
+    super(message)
+    this.path = path
+  }
+}
+
+export interface Asked {
+  readonly model: string | undefined
+  readonly stream: boolean
+  /** Text that is read, for the estimate and for counting. */
+  readonly input: string
+  /** The most that the caller wants, where it says so, by quantity: `{ output_tokens: 500 }`. */
+  readonly bound: QuantitiesIn
+  /** What is certain before it runs: `{ images: 2 }`. Input tokens are counted from `input`. */
+  readonly certain: QuantitiesIn
+  /** What a rate card may ask beside the model: `{ size: '1024x1024' }`. */
+  readonly attributes: Readonly<Record<string, string>>
+  /** The quantity that may be cut where less is granted, and whether an unbounded call needs one. */
+  readonly grows: 'output_tokens' | undefined
+}
+
+export interface Granted {
+  readonly model: string | undefined
+  /** The bound to lay into the body; undefined leaves the caller's. */
+  readonly bound: number | undefined
+}
+
+export interface StreamReader {
+  /** One event as it came: its name and its data. */
+  see(event: string | undefined, data: string): Seen
+  /**
+   * Whole frames that bring the stream to a proper end, for a reader who has seen what `see` has: a last piece with the
+   * provider's own word for "the bound was reached", and whatever ends a stream.
+   */
+  ending(): string
+}
+
+export interface Seen {
+  /** False: it is about the usage that the gateway asked for and the caller did not. */
+  readonly isShown: boolean
+  /** The text that it brought. */
+  readonly text: string
+  /** All that was used, as far as the upstream tells. */
+  readonly usage: Quantities | undefined
+  /** With this the answer is whole. */
+  readonly isEnd: boolean
+}

@@ -1,0 +1,119 @@
+/**
+ * Speaking to upstreams. `undici` rather than `fetch`: the same authors, its pools are ours to bound, and a call costs half.
+ */
+import { Agent, type Dispatcher } from 'undici'
+import { type Breaker, createBreaker } from '../../client/breaker.ts'
+import type { UpstreamConfig } from './config.ts'
+
+export interface UpstreamRequest {
+  readonly method: string
+  /** With its query. */
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Buffer | string | undefined
+  readonly signal: AbortSignal
+}
+export interface UpstreamAnswer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | readonly string[]>>
+  readonly body: Dispatcher.ResponseData['body']
+}
+
+/** It could not be reached, or did not begin its answer: nothing of one has been seen. */
+export class UpstreamFailed extends Error {
+  override readonly name = 'UpstreamFailed'
+  readonly code: 'upstream_unreachable' | 'upstream_slow' | 'upstream_resting'
+  constructor(code: UpstreamFailed['code'], message: string, cause?: unknown) {
+    super(message, { cause })
+    this.code = code
+  }
+}
+
+export interface Upstream {
+  readonly config: UpstreamConfig
+  /** Rejects with `UpstreamFailed`, or with the signal's reason. */
+  send(request: UpstreamRequest): Promise<UpstreamAnswer>
+  close(): Promise<void>
+}
+
+/** Header fields larger than this are refused. */
+const MAX_HEADER_BYTES = 32 * 1024
+const BREAKER = { failures: 10, restMs: 1_000, maxRestMs: 30_000 }
+/** Answers by which an upstream says that it is not well, rather than that the call is wrong. */
+const UNWELL = new Set([500, 502, 503, 504, 529])
+
+export const isUnwell = (status: number): boolean => UNWELL.has(status)
+
+export function createUpstream(config: UpstreamConfig): Upstream {
+  const agent = new Agent({
+    connections: config.connections,
+    connect: { timeout: config.connectTimeoutMs },
+    headersTimeout: config.firstByteTimeoutMs,
+    bodyTimeout: config.idleTimeoutMs,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    pipelining: 1,
+  })
+  const breaker: Breaker = createBreaker({
+    ...BREAKER,
+    now: () => performance.now(),
+    random: Math.random,
+  })
+  return {
+    config,
+    async send({ method, path, headers, body, signal }) {
+      if (!breaker.admits())
+        throw new UpstreamFailed(
+          'upstream_resting',
+          `${config.name} has failed of late, and is not asked now`,
+        )
+      try {
+        const answer = await agent.request({
+          origin: new URL(config.url).origin,
+          path: `${new URL(config.url).pathname.replace(/\/$/, '')}${path}`,
+          method: method as Dispatcher.HttpMethod,
+          headers: { ...headers },
+          body: body ?? null,
+          signal,
+        })
+        if (isUnwell(answer.statusCode)) breaker.failed()
+        else breaker.succeeded()
+        return { status: answer.statusCode, headers: plain(answer.headers), body: answer.body }
+      } catch (error) {
+        if (signal.aborted) throw signal.reason
+        breaker.failed()
+        const isSlow = (error as { code?: string }).code === 'UND_ERR_HEADERS_TIMEOUT'
+        throw isSlow
+          ? new UpstreamFailed('upstream_slow', `${config.name} did not answer in time`, error)
+          : new UpstreamFailed('upstream_unreachable', `${config.name} cannot be reached`, error)
+      }
+    },
+    close: () => agent.close(),
+  }
+}
+
+function plain(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): Record<string, string | readonly string[]> {
+  const all: Record<string, string | readonly string[]> = {}
+  for (const [name, value] of Object.entries(headers))
+    if (value !== undefined) all[name.toLowerCase()] = value
+  return all
+}
+
+/**
+ * How many calls may be sent a second time: a tenth of those that were sent once, so that retries never double the load on an
+ * upstream that has too much already.
+ */
+export function createRetryBudget(share = 0.1, most = 20) {
+  let saved = most
+  return {
+    earn: (): void => {
+      saved = Math.min(most, saved + share)
+    },
+    spend(): boolean {
+      if (saved < 1) return false
+      saved -= 1
+      return true
+    },
+  }
+}
