@@ -56,6 +56,8 @@ export interface LiveLease {
 /** From this share of what is granted on more is asked for, and this many times what is used. */
 const ASK_FROM = 0.75
 const ASK_TIMES = 1.5
+/** CU: the least amount there is. */
+const LEAST_MORE = 0.000001
 /** The hold is renewed when this share of its time is over. */
 const RENEW_AT = 0.5
 const RENEW_AGAIN_MS = 1_000
@@ -106,14 +108,14 @@ export function createLease(options: LeaseOptions): LiveLease {
   if (decision !== undefined) renewLater(decision)
 
   /** One extend after the other: their steps are counted. */
-  function ask(what: Pick<ExtendRequest, 'estimate' | 'cost'>): Promise<void> {
+  function ask(what: Pick<ExtendRequest, 'estimate' | 'cost' | 'min_cost'>): Promise<void> {
     asking ??= extend(what).finally(() => {
       asking = undefined
     })
     return asking
   }
 
-  async function extend(what: Pick<ExtendRequest, 'estimate' | 'cost'>): Promise<void> {
+  async function extend(what: Pick<ExtendRequest, 'estimate' | 'cost' | 'min_cost'>): Promise<void> {
     // A step that may have been taken is sent again as it was.
     unsure ??= {
       request_id: request.request_id,
@@ -180,15 +182,17 @@ export function createLease(options: LeaseOptions): LiveLease {
     return !controller.signal.aborted
   }
 
-  /** More than is used, and never less than is held. */
-  function wanted(): Pick<ExtendRequest, 'estimate' | 'cost'> {
-    if (cost !== undefined) return { cost: decimal(Math.max(Number(cost) * ASK_TIMES, Number(granted))) }
+  /** More than is used, and never less than is held; whatever is more than is held is welcome. */
+  function wanted(): Pick<ExtendRequest, 'estimate' | 'cost' | 'min_cost'> {
+    const min_cost = decimal(Number(granted) + LEAST_MORE)
+    if (cost !== undefined)
+      return { cost: decimal(Math.max(Number(cost) * ASK_TIMES, Number(min_cost))), min_cost }
     const estimate: Record<string, AmountIn> = { ...grantedEstimate }
     for (const [name, used] of Object.entries(quantities ?? {})) {
       const held = Number(Object.hasOwn(estimate, name) ? estimate[name] : 0)
       if (Number(used) >= held * ASK_FROM) estimate[name] = decimal(Math.max(Number(used) * ASK_TIMES, held))
     }
-    return { estimate }
+    return { estimate, min_cost }
   }
 
   const usedSoFar = () => ({

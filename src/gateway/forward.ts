@@ -90,6 +90,7 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     const used = usedBy(asked, opened)
     const stop = new AbortController()
     const onGone = (): void => stop.abort(call.gone.reason)
+    if (call.gone.aborted) onGone()
     const onSpent = (): void => {
       if (call.plan.whenSpent === 'end') stop.abort(opened.lease.signal.reason)
     }
@@ -102,6 +103,8 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
         await opened.end('failed')
         return { told: badUpstream('upstream_unwell', `${target.upstream.name} is not well`), another: true }
       }
+      // Of a whole answer the caller may have seen all but the end when it goes: it is read to its end, and charged.
+      if (!isStreamed(answer)) call.gone.removeEventListener('abort', onGone)
       return await passOn(call, asked, opened, used, answer, stop)
     } catch (error) {
       await opened.end(call.gone.aborted ? 'cutOff' : 'failed')
@@ -125,7 +128,7 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     target: TargetConfig,
   ): Promise<Opened | Refused> {
     const request = requestOf(call, asked, route, target)
-    const ask = () => open(call.access, request, { signal: call.gone, endpoint: call.endpoint.name })
+    const ask = () => open(call.access, request, { endpoint: call.endpoint.name })
     const first = await ask()
     if (first.ok || first.outcome !== 'wait' || call.plan.waitMs === 0) return first
     const waited = await waiting.stand<Opened | Refused>({
@@ -252,6 +255,9 @@ function usedBy(asked: Asked, { lease }: Opened): Used {
   }
 }
 
+const isStreamed = ({ headers }: UpstreamAnswer): boolean =>
+  /^text\/event-stream\b/i.test(String(headers['content-type'] ?? ''))
+
 /** Sends the answer on as it comes. */
 async function passOn(
   call: Metered,
@@ -263,7 +269,7 @@ async function passOn(
 ): Promise<'answered' | Failed> {
   const type = String(answer.headers['content-type'] ?? '')
   const isWell = answer.status >= 200 && answer.status < 300
-  const isStream = /^text\/event-stream\b/i.test(type)
+  const isStream = isStreamed(answer)
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
   if (answer.status === 401 || answer.status === 403 || (isWell && !isStream && !isJson)) {
     answer.body.on('error', () => {}).destroy()
@@ -368,7 +374,7 @@ async function passStream(
   await opened.end('done')
 }
 
-/** The bytes as they come, no faster than the caller takes them. */
+/** The bytes as they come, no faster than the caller takes them; where it has gone, they are read for what they tell. */
 async function pipeWhole(
   answer: UpstreamAnswer,
   response: ServerResponse,
@@ -377,7 +383,7 @@ async function pipeWhole(
 ): Promise<void> {
   for await (const piece of answer.body) {
     note?.(piece as Buffer)
-    if (!response.write(piece)) await drained(response, gone)
+    if (!gone.aborted && !response.write(piece)) await drained(response, gone).catch(() => {})
   }
   response.end()
 }

@@ -615,21 +615,22 @@ function kindsOf(source: CreditsSource): string {
 // --- partial grants
 
 /**
- * The largest part of the request that fits under `most`, if it is welcome: quantities are scaled from the least that is of use, or
- * from nothing, up to the estimate. What the least names in full stays whole, as the input of a model must.
+ * The largest part of the request that fits under `most`, if it is welcome: quantities are scaled from the least that is of use, from
+ * what is held already, or from nothing, up to the estimate. What the least names in full stays whole, as the input of a model must.
  */
 function fittingPart(
   question: Question,
   most: Micros,
   guards: readonly GuardState[],
 ): { cost: Micros; quantities: Quantities | undefined } | undefined {
-  const { floor, quantities, line, least } = question
+  const { floor, quantities, line, least, base } = question
+  const from = least ?? base?.quantities
   if (floor === undefined || most === 0 || most < floor) return undefined
   if (quantities === undefined || line === undefined) return { cost: most, quantities: undefined }
   const room = guards.filter((state) => state.guard.kind === 'rate' && state.guard.meter.kind === 'quantity')
-  const already = question.base?.cost ?? 0
+  const already = base?.cost ?? 0
   const fits = (share: number): boolean => {
-    const scaled = scale(quantities, least, share)
+    const scaled = scale(quantities, from, share)
     if (costOf(line, scaled) - already > most) return false
     return room.every((state) => asksOf(state.guard as RateGuard, question, 0, scaled) <= state.room)
   }
@@ -641,7 +642,7 @@ function fittingPart(
     if (fits(middle)) low = middle
     else high = middle - 1
   }
-  const scaled = scale(quantities, least, low)
+  const scaled = scale(quantities, from, low)
   const cost = costOf(line, scaled) - already
   if (cost <= 0 || cost < floor || !fits(low) || !atLeast(scaled, least)) return undefined
   return { cost, quantities: scaled }
@@ -651,10 +652,10 @@ function fittingPart(
 const SHARES = 1_000_000_000_000
 
 /** Each quantity `share` of `SHARES` of the way up, down to a whole unit where it was whole, else to a micro-unit. */
-function scale(quantities: Quantities, least: Quantities | undefined, share: number): Quantities {
+function scale(quantities: Quantities, lowest: Quantities | undefined, share: number): Quantities {
   const scaled: Record<string, number> = {}
   for (const [name, value] of Object.entries(quantities)) {
-    const from = Math.min(value, least?.[name] ?? 0)
+    const from = Math.min(value, lowest?.[name] ?? 0)
     const exact = from + mulDivFloor(value - from, share, SHARES)
     scaled[name] = Math.max(from, value % MICROS_PER_UNIT === 0 ? exact - (exact % MICROS_PER_UNIT) : exact)
   }

@@ -218,7 +218,8 @@ const FINEST = 1_000_000_000_000n
 /** A share of what is above the least of each; what was asked for in whole units is granted in whole units, or as the least. */
 function scaled(quantities: Quantities, least: Quantities, share: bigint): Quantities {
   const parts = Object.entries(quantities).map(([name, quantity]) => {
-    const from = least[name] ?? 0n
+    const lowest = least[name] ?? 0n
+    const from = lowest < quantity ? lowest : quantity
     const exact = from + ((quantity - from) * share) / FINEST
     const whole = quantity % 1_000_000n === 0n ? exact - (exact % 1_000_000n) : exact
     return [name, whole < from ? from : whole]
@@ -348,6 +349,7 @@ function grow(
     floor: op.min_cost === undefined ? undefined : over(micros(op.min_cost)),
     quantities: Object.fromEntries(more),
     whole: price.quantities,
+    least: held.quantities,
     priceOfPart: (part) => priceInMicros(request.prices, request, part),
     isExtend: true,
   }
