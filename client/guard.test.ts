@@ -3,9 +3,12 @@ import { createServer, type IncomingMessage, type Server, request as send } from
 import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+// The adapter that Hono and web handlers have on Node; it cancels the body of a response that is left.
+import { getRequestListener } from '@hono/node-server'
 import express from 'express'
 import Fastify from 'fastify'
 import { Hono } from 'hono'
+import { NextRequest, NextResponse } from 'next/server.js'
 import { openScene, type Scene } from '../test/client.ts'
 import * as forExpress from './express.ts'
 import * as forFastify from './fastify.ts'
@@ -48,31 +51,6 @@ async function listen(server: Server): Promise<Running> {
       await new Promise((resolve) => server.close(resolve))
     },
   }
-}
-
-/** A web handler behind Node's server, as its adapters do it: a response that is left is a body that is cancelled. */
-function webServer(handle: (request: Request) => Response | Promise<Response>): Server {
-  return createServer((incoming, outgoing) => {
-    const gone = new AbortController()
-    outgoing.once('close', () => gone.abort())
-    const request = new Request(`http://x${incoming.url}`, { signal: gone.signal })
-    Promise.resolve(handle(request)).then(
-      async (response) => {
-        outgoing.writeHead(response.status, Object.fromEntries(response.headers))
-        const reader = response.body?.getReader()
-        outgoing.once('close', () => {
-          if (!outgoing.writableFinished) reader?.cancel().catch(() => {})
-        })
-        for (;;) {
-          const { done, value } = (await reader?.read().catch(() => undefined)) ?? { done: true }
-          if (done) break
-          outgoing.write(value)
-        }
-        outgoing.end()
-      },
-      () => outgoing.writeHead(500).end(),
-    )
-  })
 }
 
 function streamOf(todo: string | null, lease: Lease | undefined): Response {
@@ -119,13 +97,36 @@ const FRAMEWORKS: Readonly<Record<string, (common: Common) => Promise<Running>>>
     app.onError((_error, context) => context.text('', 500))
     app.use('*', forHono({ ...common, request: ({ req }) => needs(req.raw.url) }))
     app.get('/write', (context) => streamOf(todoOf(context.req.url), context.get('lease')))
-    return listen(webServer((request) => app.fetch(request)))
+    return listen(createServer(getRequestListener(app.fetch)))
   },
   web(common) {
     const handler = guarded({ ...common, request: ({ request }) => needs(request.url) }, (request) =>
       streamOf(todoOf(request.url), leaseOf(request)),
     )
-    return listen(webServer(handler))
+    return listen(createServer(getRequestListener((request) => handler(request))))
+  },
+  next(common) {
+    const handler = guarded(
+      { ...common, request: async ({ rest: [{ params }] }) => needs((await params).query) },
+      async (request: NextRequest, context: { readonly params: Promise<{ readonly query: string }> }) => {
+        assert.equal((await context.params).query, request.nextUrl.search)
+        const todo = request.nextUrl.searchParams.get('do')
+        const { body } = streamOf(todo, leaseOf(request))
+        const response = new NextResponse(body)
+        response.cookies.set('a', '1')
+        response.cookies.set('b', '2')
+        return response
+      },
+    )
+    return listen(
+      createServer(
+        getRequestListener((request) =>
+          handler(new NextRequest(request.url, { signal: request.signal }), {
+            params: Promise.resolve({ query: new URL(request.url).search }),
+          }),
+        ),
+      ),
+    )
   },
 }
 
@@ -160,6 +161,7 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
       assert.equal(response.status, 200)
       assert.match(String(response.headers.get('ratelimit')), /"purchased";r=90000000/)
       assert.equal(await response.text(), 'word1 word2 word3 word4 word5 ')
+      if (name === 'next') assert.equal(response.headers.getSetCookie().length, 2)
       await eventually('good', '95')
     })
 
@@ -169,7 +171,7 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
       assert.equal(response.status, 429)
       assert.match(String(response.headers.get('content-type')), /application\/problem\+json/)
       assert.match(String(response.headers.get('ratelimit')), /"purchased";r=5000000/)
-      const { code, outcome, unblock } = (await response.json()) as Record<string, unknown>
+      const { code, outcome, unblock, request_id } = (await response.json()) as Record<string, unknown>
       assert.deepEqual(
         { code, outcome, unblock },
         {
@@ -178,6 +180,8 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
           unblock: { credits: '5', at_most: '5' },
         },
       )
+      const { refusals } = await scene.client().explain('poor', String(request_id))
+      assert.equal(refusals[0]?.reason, 'credits_short')
     })
 
     test('that fails is not charged', async () => {

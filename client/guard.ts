@@ -74,7 +74,7 @@ const TITLES: Readonly<Record<Refused['outcome'], string>> = {
   unavailable: 'Whether this is allowed cannot be decided now.',
 }
 
-export function refusalOf({ outcome, reason, retryAfterMs, decision }: Refused): Refusal {
+export function refusalOf({ outcome, reason, request_id, retryAfterMs, decision }: Refused): Refusal {
   const status = outcome === 'done' ? 409 : outcome === 'unavailable' ? 503 : 429
   const fields = decision === undefined ? {} : decisionHeaders(decision)
   return {
@@ -90,6 +90,8 @@ export function refusalOf({ outcome, reason, retryAfterMs, decision }: Refused):
       status,
       code: reason,
       outcome,
+      // Under which `explain` tells why.
+      request_id,
       ...(retryAfterMs !== undefined && { retry_after_ms: Math.ceil(retryAfterMs) }),
       ...(decision?.unblock !== undefined && { unblock: decision.unblock }),
     }),

@@ -1,13 +1,12 @@
 /** The real packages `ai` and `openai`, before a model that says what it is told to. */
 import assert from 'node:assert/strict'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { generateText, jsonSchema, stepCountIs, streamText, tool, wrapLanguageModel } from 'ai'
 import { MockLanguageModelV3, simulateReadableStream } from 'ai/test'
 import OpenAI, { RateLimitError } from 'openai'
 import { openScene, type Scene } from '../test/client.ts'
+import { type OpenAIApi, startOpenAI } from '../test/openai-api.ts'
 import { sluice } from './ai.ts'
 import { AccessRefused, type Client } from './index.ts'
 import { meteredFetch } from './openai.ts'
@@ -138,74 +137,16 @@ describe('the AI SDK', () => {
 })
 
 describe('the package openai', () => {
-  let server: Server
-  let url: string
-  let asked: Record<string, unknown>[] = []
-  const completionUsage = {
-    prompt_tokens: 100,
-    prompt_tokens_details: { cached_tokens: 40 },
-    completion_tokens: 7,
-    total_tokens: 107,
-  }
-  const responseUsage = {
-    input_tokens: 100,
-    input_tokens_details: { cached_tokens: 40 },
-    output_tokens: 7,
-    total_tokens: 107,
-  }
+  let api: OpenAIApi
   before(async () => {
-    server = createServer(async (request, response) => {
-      const body = JSON.parse((await request.toArray()).join('')) as Record<string, unknown>
-      asked.push(body)
-      if (body.model === 'broken')
-        return response.writeHead(400, { 'content-type': 'application/json' }).end('{}')
-      if (body.stream !== true) {
-        const answer = String(request.url).endsWith('/responses')
-          ? { id: 'r', object: 'response', output: [], usage: responseUsage }
-          : {
-              id: 'c',
-              object: 'chat.completion',
-              choices: [{ index: 0, message: { role: 'assistant', content: 'hello' } }],
-              usage: completionUsage,
-            }
-        return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
-      }
-      response.writeHead(200, { 'content-type': 'text/event-stream' })
-      const say = (event: unknown) => response.write(`data: ${JSON.stringify(event)}\n\n`)
-      const isResponse = String(request.url).endsWith('/responses')
-      const pieces = body.model === 'long' ? 200 : 5
-      for (let i = 0; i < pieces && !response.destroyed; i++) {
-        if (isResponse) say({ type: 'response.output_text.delta', delta: 'word', sequence_number: i })
-        else
-          say({
-            id: 'c',
-            object: 'chat.completion.chunk',
-            choices: [{ index: 0, delta: { content: 'word' } }],
-          })
-        if (pieces > 5) await pause(5)
-      }
-      if (isResponse)
-        say({ type: 'response.completed', response: { id: 'r', output: [], usage: responseUsage } })
-      else {
-        const { include_usage } = (body.stream_options ?? {}) as { include_usage?: boolean }
-        if (include_usage)
-          say({ id: 'c', object: 'chat.completion.chunk', choices: [], usage: completionUsage })
-        response.write('data: [DONE]\n\n')
-      }
-      return response.end()
-    })
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
+    api = await startOpenAI()
   })
-  after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
+  after(() => api.close())
   const openai = (account: string) => {
-    asked = []
+    api.asked.length = 0
     return new OpenAI({
       apiKey: 'k',
-      baseURL: url,
+      baseURL: api.url,
       fetch: meteredFetch({ client, request: () => forAccount(account) }),
     })
   }
@@ -213,19 +154,19 @@ describe('the package openai', () => {
 
   test('chat completions and responses are charged what they used, streamed or not', async () => {
     await scene.account('openai', '10000', 'steady')
-    const api = openai('openai')
-    const chat = await api.chat.completions.create({ model: 'm', messages })
+    const sdk = openai('openai')
+    const chat = await sdk.chat.completions.create({ model: 'm', messages })
     assert.equal(chat.choices[0]?.message.content, 'hello')
     await expectLeft('openai', 10_000 - COST)
-    await api.responses.create({ model: 'm', input: 'hi' })
+    await sdk.responses.create({ model: 'm', input: 'hi' })
     await expectLeft('openai', 10_000 - 2 * COST)
     let text = ''
-    for await (const chunk of await api.chat.completions.create({ model: 'm', messages, stream: true }))
+    for await (const chunk of await sdk.chat.completions.create({ model: 'm', messages, stream: true }))
       text += chunk.choices[0]?.delta.content ?? ''
     assert.equal(text, 'word'.repeat(5))
     await expectLeft('openai', 10_000 - 3 * COST)
     const types: string[] = []
-    for await (const event of await api.responses.create({ model: 'm', input: 'hi', stream: true }))
+    for await (const event of await sdk.responses.create({ model: 'm', input: 'hi', stream: true }))
       types.push(event.type)
     assert.equal(types.at(-1), 'response.completed')
     await expectLeft('openai', 10_000 - 4 * COST)
@@ -237,7 +178,7 @@ describe('the package openai', () => {
       openai('openai-poor').chat.completions.create({ model: 'm', messages }),
       (error) => error instanceof RateLimitError && error.code === 'credits_short',
     )
-    assert.deepEqual(asked, [])
+    assert.deepEqual(api.asked, [])
   })
 
   test('a call that the API refuses is not charged', async () => {

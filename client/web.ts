@@ -1,16 +1,20 @@
 /** Handlers of standard `Request` and `Response`: Next.js route handlers, Bun, Deno, workers. */
-import { type Admitted, enter, type GuardOptions } from './guard.ts'
+import type { Refused } from './access.ts'
+import { type Admitted, enter, type GuardOptions, refusalOf } from './guard.ts'
 import type { Lease } from './lease.ts'
 import { watched } from './watched.ts'
 
 /** Whatever a framework passes besides the request goes through as it is. */
-export type Handler<Rest extends readonly unknown[]> = (
-  request: Request,
+export type Handler<Asked extends Request, Rest extends readonly unknown[]> = (
+  request: Asked,
   ...rest: Rest
 ) => Response | Promise<Response>
 
-export interface WebContext {
-  readonly request: Request
+export interface WebContext<Asked extends Request = Request, Rest extends readonly unknown[] = []> {
+  /** To look into its body, `clone()` it first: the handler reads it, too. */
+  readonly request: Asked
+  /** What the framework passes besides, such as the `{ params }` of Next.js. */
+  readonly rest: Rest
 }
 
 /** The lease of a request that a guarded handler is working on; undefined where it passed unmetered. */
@@ -21,12 +25,12 @@ const leases = new WeakMap<Request, Lease>()
  * Guards a handler. The response is metered until its body has been sent whole; a body that is cut off is charged with
  * what was reported until then.
  */
-export function guarded<Rest extends readonly unknown[]>(
-  options: GuardOptions<WebContext>,
-  handler: Handler<Rest>,
-): Handler<Rest> {
+export function guarded<Asked extends Request, Rest extends readonly unknown[]>(
+  options: GuardOptions<WebContext<Asked, Rest>>,
+  handler: Handler<Asked, Rest>,
+): (request: Asked, ...rest: Rest) => Promise<Response> {
   return async (request, ...rest) => {
-    const entry = await enter({ request }, { ...options, signal: options.signal ?? request.signal })
+    const entry = await enter({ request, rest }, { ...options, signal: options.signal ?? request.signal })
     if (!entry.pass) {
       const { status, headers, body } = entry.refusal
       return new Response(body, { status, headers })
@@ -43,6 +47,12 @@ export function guarded<Rest extends readonly unknown[]>(
     }
     return metered(response, admitted)
   }
+}
+
+/** A refusal as the guards answer one, for handlers that ask for themselves: `AccessRefused` has it, and so has `access`. */
+export function refusalResponse(refused: Refused): Response {
+  const { status, headers, body } = refusalOf(refused)
+  return new Response(body, { status, headers })
 }
 
 /** The same response, which tells when it has ended. */
