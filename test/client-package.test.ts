@@ -4,20 +4,12 @@ import { existsSync, globSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import { type Guest, installPacked, ROOT } from './pack.ts'
+import { CLIENT_NEEDS, type Guest, installPacked, ROOT } from './pack.ts'
 
 const DOORS = ['', '/node', '/express', '/fastify', '/hono', '/web', '/ai', '/openai']
 let guest: Guest
 before(async () => {
-  guest = await installPacked('client', [
-    'tsconfig.json',
-    'tsconfig.client.json',
-    'package.json',
-    'LICENSE',
-    'client',
-    'src',
-    'toolchain',
-  ])
+  guest = await installPacked('client', CLIENT_NEEDS)
 })
 after(() => guest?.remove())
 

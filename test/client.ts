@@ -20,11 +20,11 @@ export interface Scene {
   close(): Promise<void>
 }
 
-export async function openScene(): Promise<Scene> {
+export async function openScene(policy = POLICY): Promise<Scene> {
   const folder = tempFolder()
   const store = `sqlite:${join(folder.path, 'sluice.db')}`
   const port = await freePort()
-  const start = () => startServer(['--store', store, '--policy', POLICY, '--port', String(port)])
+  const start = () => startServer(['--store', store, '--policy', policy, '--port', String(port)])
   const clients: Client[] = []
   const scene: Scene = {
     url: `http://127.0.0.1:${port}`,
@@ -62,7 +62,7 @@ export async function openScene(): Promise<Scene> {
   return scene
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }

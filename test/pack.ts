@@ -22,6 +22,12 @@ const TYPESCRIPT = join(dirname(createRequire(import.meta.url).resolve('typescri
 // npm and what it starts take the first `node` in PATH, which has to be the one that runs the test.
 const env = { ...process.env, PATH: [dirname(process.execPath), process.env.PATH].join(delimiter) }
 
+/** What the client's build reads. */
+export const CLIENT_NEEDS: readonly string[] = [
+  ...['tsconfig.json', 'tsconfig.client.json', 'package.json', 'LICENSE'],
+  ...['client', 'src', 'toolchain'],
+]
+
 export interface Guest {
   /** The project that installed the package. */
   readonly folder: string

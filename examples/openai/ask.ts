@@ -37,7 +37,8 @@ try {
   console.log()
 } catch (error) {
   if (!(error instanceof RateLimitError)) throw error
-  console.log(`refused: ${error.code}, try again in ${error.headers.get('retry-after') ?? '?'} s`)
+  const wait = error.headers.get('retry-after')
+  console.log(`refused: ${error.code}${wait === null ? '' : `, try again in ${wait} s`}`)
 } finally {
   await client.close()
 }
