@@ -181,6 +181,28 @@ describe('the package openai', () => {
     assert.deepEqual(api.asked, [])
   })
 
+  test('a refusal is tried again by the package only where that can help: not when the wait is long', async () => {
+    await scene.account('openai-paced', '10000', 'paced')
+    let asks = 0
+    const sdk = new OpenAI({
+      apiKey: 'k',
+      baseURL: api.url,
+      fetch: meteredFetch({
+        client,
+        request: () => {
+          asks++
+          return forAccount('openai-paced')
+        },
+      }),
+    })
+    await sdk.chat.completions.create({ model: 'm', messages })
+    await assert.rejects(
+      sdk.chat.completions.create({ model: 'm', messages }),
+      (error) => error instanceof RateLimitError && Number(error.headers.get('retry-after')) > 60,
+    )
+    assert.equal(asks, 2)
+  })
+
   test('a call that the API refuses is not charged', async () => {
     await scene.account('openai-broken', '10000', 'steady')
     await assert.rejects(openai('openai-broken').chat.completions.create({ model: 'broken', messages }))

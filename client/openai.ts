@@ -22,11 +22,13 @@ export interface MeteredFetchOptions extends AccessOptions {
   readonly fetch?: typeof globalThis.fetch
 }
 
+/** The package waits no longer than this: where it is told to, it tries again after a second or so, in vain. */
+const LONGEST_WAIT_MS = 60_000
 const METERED = /\/(chat\/completions|responses|completions)$/
 
 /**
  * `new OpenAI({ fetch: meteredFetch({ client, request }) })`. A refusal is answered as the API answers one, 429 with an error
- * inside, so that the package throws its `RateLimitError`; it is marked not to be retried unless waiting helps. Streamed chat
+ * inside, so that the package throws its `RateLimitError`; it is marked not to be retried unless a short wait helps. Streamed chat
  * completions are asked for their usage, which comes in a chunk of its own.
  */
 export function meteredFetch(options: MeteredFetchOptions): typeof globalThis.fetch {
@@ -46,10 +48,10 @@ export function meteredFetch(options: MeteredFetchOptions): typeof globalThis.fe
     })
     if (!opened.ok) {
       const { status, headers } = refusalOf(opened)
-      const { outcome, reason, decision } = opened
+      const { outcome, reason, retryAfterMs = 0, decision } = opened
       const message = `${outcome}: ${reason}`
       const error = { message, type: 'sluice', code: reason, param: null, unblock: decision?.unblock }
-      const retries = outcome === 'wait' || outcome === 'unavailable'
+      const retries = outcome === 'unavailable' || (outcome === 'wait' && retryAfterMs < LONGEST_WAIT_MS)
       return new Response(JSON.stringify({ error }), {
         status,
         headers: { ...headers, 'content-type': 'application/json', 'x-should-retry': String(retries) },

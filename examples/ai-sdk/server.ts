@@ -57,6 +57,9 @@ app.post('/chat', async (c) => {
     prompt: await c.req.text(),
     maxOutputTokens: 500,
     abortSignal: c.req.raw.signal,
+    onError({ error }) {
+      if (!(error instanceof AccessRefused)) console.error(error)
+    },
   })
   return result.toUIMessageStreamResponse({
     onError: (error) => (error instanceof AccessRefused ? error.refusal.reason : 'it failed'),
