@@ -160,25 +160,28 @@ async function eventually<T>(attempt: (count: number) => Promise<T | undefined>)
   throw new Error('it has not come about, however often it was tried')
 }
 
-/** What an account was charged for its requests, when nothing is held any more: by its balance, and by each request's story. */
+/** What an account's requests were charged, by the story of each. */
 async function chargesOf(account: string): Promise<readonly string[]> {
-  const admin = scene.client()
   const { body } = await scene.server.call('GET', `/v1/accounts/${account}/entries`)
   const entries = (body as { readonly items: readonly { readonly request?: string }[] }).items
   const ids = new Set(entries.flatMap(({ request }) => request ?? []))
-  const stories = await Promise.all([...ids].map((id) => admin.explain(account, id)))
-  const charges = stories.map(({ charged }) => charged).filter((charged) => charged !== '0')
-  const { credits } = await admin.account(account)
-  const spent = charges.reduce((sum, charged) => sum + Math.round(Number(charged) * 1e6), 0)
-  assert.equal(Math.round(Number(credits.available) * 1e6), CREDITS * 1e6 - spent)
+  const stories = await Promise.all([...ids].map((id) => scene.client().explain(account, id)))
+  return stories.map(({ charged }) => charged).filter((charged) => charged !== '0')
+}
+
+/** The charges of an account when there are so many and nothing is held any more; its balance has to say the same. */
+async function settled(account: string, count: number): Promise<readonly string[]> {
+  const charges = await eventually(async () => {
+    const found = await chargesOf(account)
+    const { credits } = await scene.client().account(account)
+    return found.length >= count && credits.held === '0' ? found : undefined
+  })
+  const { credits } = await scene.client().account(account)
+  const micros = (amount: string) => Math.round(Number(amount) * 1e6)
+  const spent = charges.reduce((sum, charged) => sum + micros(charged), 0)
+  assert.equal(micros(credits.available), CREDITS * 1e6 - spent)
   return charges
 }
-const settled = (account: string, count: number) =>
-  eventually(async () => {
-    const { credits } = await scene.client().account(account)
-    const charges = credits.held === '0' ? await chargesOf(account) : []
-    return charges.length === count ? charges : undefined
-  })
 
 const CREDITS = 100
 const PROMPT = 'one two three'
