@@ -19,6 +19,7 @@ import { createSweeper } from './engine/sweep.ts'
 import * as system from './engine/system.ts'
 import { createFolder, FOLD_FROM } from './engine/usage/fold.ts'
 import { usageRows } from './engine/usage.ts'
+import { createWatcher, type WatchBounds } from './engine/watch.ts'
 import { SluiceError } from './errors.ts'
 import * as accounts from './kernel/account.ts'
 import {
@@ -54,6 +55,8 @@ export interface EngineOptions {
   readonly horizonMs?: Millis
   /** Whether holds are closed and idle accounts caught up by themselves. Default true. */
   readonly sweeps?: boolean
+  /** Bounds of `watch`; the defaults suit a server, tests narrow them. */
+  readonly watch?: WatchBounds
 }
 
 /** Accounts whose class is remembered for the queue; only those that are not `standard` take a place. */
@@ -128,6 +131,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     core.run(id, ['account', ...subjectKeys(subject)], (cells, env) =>
       accounts.showAccount(cells, env, contextOf(SYSTEM_CALLER), id, subject),
     )
+
+  const watcher = createWatcher(core, metrics, shown, options.watch)
 
   async function accountCell(id: string): Promise<AccountCell> {
     const cell = await core.run(intake.accountOrSystem(id), ['account'], (cells) => ({
@@ -367,6 +372,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       return Promise.all(known.map((account) => explain(core, account, requestId, caller.subject)))
     },
 
+    watch: (account, watchOptions = {}, caller = SYSTEM_CALLER) =>
+      watcher.watch(account, watchOptions, caller.subject),
+
     policy: (version) => system.policyView(core, version),
     policyVersions: (query) => system.policyVersions(core, query),
     checkPolicy: async (text) => system.check(text),
@@ -403,6 +411,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     now: () => store.now(),
     health: () => store.health(),
     async close() {
+      await watcher.close()
       await sweeper.close()
       await folder.close()
       await refusals.close()
@@ -459,6 +468,7 @@ function newMetrics(): EngineMetrics {
       sizeBuckets: COMMIT_SIZE_BOUNDS.map(() => 0),
     },
     openHolds: 0,
+    streams: 0,
     sweepLagMs: 0,
     refusalsLogged: 0,
     refusalsCounted: 0,

@@ -303,6 +303,39 @@ export interface EntryView {
   readonly body: Readonly<Record<string, unknown>>
 }
 
+/**
+ * What `GET /v1/accounts/{id}/events` tells. `seq` is the number up to which entries have been told: whoever comes back names it,
+ * and misses nothing.
+ */
+export type AccountEvent = AccountShown | EntryAdded | RefusalNoted
+/** The account as it stands: first on every connection, after entries, and where time alone has changed it. */
+export interface AccountShown {
+  readonly event: 'account'
+  readonly seq: number
+  readonly account: AccountView
+}
+/** An entry that was added: each once, in order. */
+export interface EntryAdded {
+  readonly event: 'entry'
+  readonly seq: number
+  readonly entry: EntryView
+}
+/** A refusal that was logged: as it comes, some seconds late, and perhaps twice after a reconnection. It has no number of its own. */
+export interface RefusalNoted {
+  readonly event: 'refusal'
+  readonly seq: number
+  readonly refusal: RefusalView
+}
+/** The first refusal of its subject, reason and second whole, and how many there were in that second. */
+export interface RefusalView {
+  readonly at: number
+  readonly reason: string
+  readonly count: number
+  readonly feature: string
+  readonly subject: Subject
+  readonly answer: DecisionAnswer
+}
+
 /** The whole story of a request. */
 export interface Explanation {
   readonly account: string

@@ -79,6 +79,14 @@ export interface Engine {
   /** Over all accounts that know the id. */
   explainAnywhere(requestId: string, caller?: Caller): Promise<readonly wire.Explanation[]>
 
+  /**
+   * What happens in an account, from now on or after an entry: pulled, so that a slow reader waits and nothing piles up. The
+   * first event shows the account, whatever was chosen. Rejects with `account_unknown`, with `invalid` where `after` is beyond
+   * the newest entry, with `overloaded` where the node has no room for more streams. Ends when its signal is aborted, when it is
+   * left, and when the engine closes.
+   */
+  watch(account: string, options?: WatchOptions, caller?: Caller): AsyncIterable<wire.AccountEvent>
+
   policy(version?: number): Promise<wire.PolicyView>
   policyVersions(query: wire.PageQuery): Promise<wire.List<wire.PolicyVersionView>>
   checkPolicy(text: string): Promise<wire.PolicyCheck>
@@ -125,6 +133,16 @@ export interface Engine {
   readonly metrics: EngineMetrics
   /** Stops the sweeps, finishes what was accepted, closes the store. */
   close(): Promise<void>
+}
+
+export interface WatchOptions {
+  /** Entries after this one are told; absent, those after the newest. */
+  readonly after?: number | undefined
+  /** Whose windows are shown beside the account's own. */
+  readonly subject?: wire.Subject | undefined
+  /** Absent: all. */
+  readonly events?: readonly wire.AccountEvent['event'][] | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /** What the audit of each account goes by. */
@@ -242,6 +260,8 @@ export interface EngineMetrics {
     readonly sizeBuckets: readonly number[]
   }
   openHolds: number
+  /** Streams of events that are open. */
+  streams: number
   sweepLagMs: number
   refusalsLogged: number
   refusalsCounted: number

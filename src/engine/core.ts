@@ -41,16 +41,42 @@ export const SYSTEM_CALLER: Caller = { actor: 'system' }
 type RunStep<T> = (cells: Cells, env: Env) => StepOutcome<Reply<T>>
 export interface Core {
   readonly store: Store
+  /** Account → told when this process has written entries of it. */
+  readonly listeners: Map<string, () => void>
   /** Runs a step and unwraps its reply: a fault becomes an error. */
   run<T>(account: string, keys: readonly Key[], step: RunStep<T>, priority?: PriorityClass): Promise<T>
 }
 
 export function createCore(store: Store): Core {
+  const listeners = new Map<string, () => void>()
   return {
     store,
-    run: <T>(account: string, keys: readonly Key[], step: RunStep<T>, priority?: PriorityClass) =>
-      store.transact(account, keys, step, priority).then(unwrap<T>, asError),
+    listeners,
+    run<T>(account: string, keys: readonly Key[], step: RunStep<T>, priority?: PriorityClass) {
+      const listener = listeners.get(account)
+      return (
+        listener === undefined
+          ? store.transact(account, keys, step, priority)
+          : heard(listener, step, (noticed) => store.transact(account, keys, noticed, priority))
+      ).then(unwrap<T>, asError)
+    },
   }
+}
+
+/** Tells the listener where the step wrote entries: also where the commit failed, since that may be a commit that nobody knows of. */
+function heard<T>(
+  listener: () => void,
+  step: RunStep<T>,
+  transact: (noticed: RunStep<T>) => Promise<Reply<T>>,
+): Promise<Reply<T>> {
+  let wrote = false
+  return transact((cells, env) => {
+    const outcome = step(cells, env)
+    wrote = 'entries' in outcome && outcome.entries.length > 0
+    return outcome
+  }).finally(() => {
+    if (wrote) listener()
+  })
 }
 
 function unwrap<T>(reply: Reply<T>): T {

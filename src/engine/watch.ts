@@ -1,0 +1,371 @@
+/**
+ * Tells whoever watches an account what happens in it. What this process writes is heard of at once; what other nodes write,
+ * and the log of refusals, is looked for every second while somebody watches. Streams are pulled: all that is kept for one that
+ * nobody reads is its place in the journal and a few refusals.
+ */
+import { SluiceError } from '../errors.ts'
+import type { Shown } from '../kernel/account.ts'
+import { type Key, type RequestCell, requestKey } from '../kernel/cells.ts'
+import { readEntry, readPrivate, type StoredEntry } from '../ledger/entries.ts'
+import type { RefusalLine } from '../store.ts'
+import type { Millis } from '../units.ts'
+import type { AccountEvent, DecisionAnswer, RefusalView, Subject } from '../wire.ts'
+import type { EngineMetrics, WatchOptions } from './contract.ts'
+import type { Core } from './core.ts'
+import * as intake from './intake.ts'
+import * as present from './present.ts'
+
+export interface WatchBounds {
+  /** Streams at once: 1,000. */
+  readonly maxStreams?: number
+  /** How often other nodes' entries and the log of refusals are looked for: every second. */
+  readonly pollEveryMs?: Millis
+  /** How often an account is looked at in which nothing was written, since windows reset and grants expire without: 15 s. */
+  readonly lookEveryMs?: Millis
+}
+const DEFAULTS = { maxStreams: 1_000, pollEveryMs: 1_000, lookEveryMs: 15_000 }
+/** An account under load is shown so often, and not after each of its entries. */
+const SHOW_EVERY_MS = 200
+/** Entries that are read at once. */
+const PAGE = 100
+/** Accounts that are polled at once. */
+const POLL_AT_ONCE = 4
+/** Refusals that are read at once, and that are kept for one stream. */
+const MAX_REFUSALS = 100
+
+export interface Watcher {
+  /** `bound` is the subject that the reader stands for: it is told of nobody else. */
+  watch(account: string, options: WatchOptions, bound?: Subject): AsyncIterableIterator<AccountEvent>
+  /** Ends all streams. */
+  close(): Promise<void>
+}
+
+/** An account that has streams. */
+interface Watched {
+  readonly id: string
+  readonly streams: Set<Stream>
+  /** The newest entry that is known of. */
+  newest: number
+  /** The newest refusals that the log had when it was last looked at. */
+  seen: ReadonlySet<string> | undefined
+}
+
+interface Stream {
+  readonly bound: Subject | undefined
+  readonly events: readonly AccountEvent['event'][]
+  readonly bell: Bell
+  /** Refusals that it has not told. */
+  refusals: RefusalLine[]
+  ended: boolean
+}
+
+const EVENTS: readonly AccountEvent['event'][] = ['account', 'entry', 'refusal']
+
+export function createWatcher(
+  core: Core,
+  metrics: EngineMetrics,
+  shown: (id: string, subject: Subject) => Promise<Shown>,
+  bounds: WatchBounds = {},
+): Watcher {
+  const { maxStreams, pollEveryMs, lookEveryMs } = { ...DEFAULTS, ...bounds }
+  const { store } = core
+  const accounts = new Map<string, Watched>()
+  let timer: NodeJS.Timeout | undefined
+  let polling: Promise<void> | undefined
+  let closed = false
+
+  function enter(id: string, stream: Stream): Watched {
+    if (closed) throw new SluiceError('closing', 'the engine is closing', { remedy: 'ask another node' })
+    if (metrics.streams >= maxStreams) {
+      throw new SluiceError('overloaded', `this node has ${maxStreams} streams of events already`, {
+        remedy: 'ask another node, or later',
+        retryAfterMs: 5_000,
+      })
+    }
+    metrics.streams++
+    let watched = accounts.get(id)
+    if (watched === undefined) {
+      const streams = new Set<Stream>()
+      watched = { id, streams, newest: 0, seen: undefined }
+      accounts.set(id, watched)
+      core.listeners.set(id, () => wake(streams))
+    }
+    watched.streams.add(stream)
+    schedule()
+    return watched
+  }
+
+  function leave({ id, streams }: Watched, stream: Stream): void {
+    metrics.streams--
+    streams.delete(stream)
+    if (streams.size > 0) return
+    accounts.delete(id)
+    core.listeners.delete(id)
+    if (accounts.size === 0) clearTimeout(timer)
+  }
+
+  /** The next round, a while after the last; none while nobody watches. It keeps no process alive. */
+  function schedule(): void {
+    if (polling !== undefined || accounts.size === 0 || closed) return
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      polling = pollAll().finally(() => {
+        polling = undefined
+        schedule()
+      })
+    }, pollEveryMs).unref()
+  }
+
+  async function pollAll(): Promise<void> {
+    const round = accounts.values()
+    const one = async (): Promise<void> => {
+      // What cannot be read now is looked at in the next round.
+      for (const watched of round) if (!closed) await poll(watched).catch(() => {})
+    }
+    await Promise.all(Array.from({ length: POLL_AT_ONCE }, one))
+  }
+
+  async function poll(watched: Watched): Promise<void> {
+    const { id, streams } = watched
+    const [entry] = await store.entries(id, { from: watched.newest + 1, newestFirst: true, limit: 1 })
+    if (entry !== undefined && entry.seq > watched.newest) {
+      watched.newest = entry.seq
+      wake(streams)
+    }
+    const curious = [...streams].filter(({ events }) => events.includes('refusal'))
+    if (curious.length === 0) watched.seen = undefined
+    else for (const line of await newRefusals(watched)) for (const stream of curious) keep(stream, line)
+  }
+
+  /** What the log has now and did not have when it was last looked at, oldest first; nothing at the first look. */
+  async function newRefusals(watched: Watched): Promise<readonly RefusalLine[]> {
+    const lines = await store.refusals(watched.id, { limit: MAX_REFUSALS })
+    const { seen } = watched
+    watched.seen = new Set(lines.map(nameOf))
+    // Where a line is gone, erased with its person, an older one comes into sight.
+    const known = lines.findIndex((line) => seen?.has(nameOf(line)))
+    const fresh = known < 0 ? lines : lines.slice(0, known)
+    return seen === undefined ? [] : fresh.toReversed()
+  }
+
+  function watch(
+    account: string,
+    options: WatchOptions,
+    bound?: Subject,
+  ): AsyncIterableIterator<AccountEvent> {
+    const stream: Stream = {
+      bound,
+      events: options.events ?? EVENTS,
+      bell: createBell(),
+      refusals: [],
+      ended: false,
+    }
+    const events = follow(stream, account, options)
+    return {
+      [Symbol.asyncIterator]() {
+        return this
+      },
+      next: () => events.next(),
+      async return() {
+        // A reader that leaves while it waits for the next event does not wait for it.
+        end(stream)
+        return events.return(undefined)
+      },
+    }
+  }
+
+  async function* follow(
+    stream: Stream,
+    account: string,
+    { after, subject, signal }: WatchOptions,
+  ): AsyncGenerator<AccountEvent, undefined> {
+    const id = intake.accountId(account, '/account')
+    const whose = intake.subject(subject)
+    if (after !== undefined && !(Number.isSafeInteger(after) && after >= 0))
+      throw notAfter('not a number of an entry')
+    const stop = (): void => end(stream)
+    if (signal?.aborted) stop()
+    if (stream.ended) return
+    const watched = enter(id, stream)
+    signal?.addEventListener('abort', stop, { once: true })
+    try {
+      for await (const event of tell(watched, stream, whose, after)) {
+        if (stream.ended) return
+        yield event
+        if (stream.ended) return
+      }
+    } catch (error) {
+      // What fails because the engine has closed has ended.
+      if (!stream.ended) throw error
+    } finally {
+      signal?.removeEventListener('abort', stop)
+      leave(watched, stream)
+    }
+  }
+
+  /** Goes on for ever; whoever reads it ends it. */
+  async function* tell(
+    watched: Watched,
+    stream: Stream,
+    subject: Subject,
+    after: number | undefined,
+  ): AsyncGenerator<AccountEvent, undefined> {
+    const { id } = watched
+    const { bound, events, bell } = stream
+    const view = async () => present.accountView(await shown(id, subject), bound)
+    // Before the account is shown, so that what is shown has in it all that will not be told.
+    const [newest] = await store.entries(id, { newestFirst: true, limit: 1 })
+    let seen = await view()
+    const last = newest?.seq ?? 0
+    if (after !== undefined && after > last) throw notAfter(`the newest entry of ${id} is ${last}`)
+    if (events.includes('refusal') && watched.seen === undefined) await newRefusals(watched)
+    watched.newest = Math.max(watched.newest, last)
+    let seq = after ?? last
+    let seenAt = performance.now()
+    let isStale = false
+    yield { event: 'account', seq, account: seen }
+    while (!stream.ended) {
+      const page = await pageAfter(id, seq, events.includes('entry'))
+      const isOwn = await ownOf(id, page, bound)
+      for (const stored of page) {
+        seq = stored.seq
+        if (events.includes('entry') && isOwn(stored))
+          yield { event: 'entry', seq, entry: present.entryView(id, stored) }
+      }
+      watched.newest = Math.max(watched.newest, seq)
+      isStale ||= page.length > 0
+      for (const line of stream.refusals.splice(0))
+        yield { event: 'refusal', seq, refusal: refusalView(line) }
+      const dueAt = events.includes('account')
+        ? seenAt + (isStale ? SHOW_EVERY_MS : lookEveryMs)
+        : Number.POSITIVE_INFINITY
+      if (performance.now() >= dueAt) {
+        const before = JSON.stringify(seen)
+        seen = await view()
+        seenAt = performance.now()
+        // One that is bound is not told that something happened which changed nothing of what it sees.
+        if ((isStale && bound === undefined) || JSON.stringify(seen) !== before)
+          yield { event: 'account', seq, account: seen }
+        isStale = false
+      } else if (page.length < PAGE) await bell.wait(dueAt - performance.now())
+    }
+  }
+
+  /** The next entries; the newest alone, where they are not told. */
+  function pageAfter(id: string, seq: number, areTold: boolean): Promise<readonly StoredEntry[]> {
+    return store.entries(
+      id,
+      areTold ? { from: seq + 1, limit: PAGE } : { from: seq + 1, newestFirst: true, limit: 1 },
+    )
+  }
+
+  /**
+   * Which entries of a page are a bound reader's: those that name its subject, and those of its requests, as charges and transfers
+   * name nobody themselves. What was erased, or belongs to the whole account, is not.
+   */
+  async function ownOf(
+    id: string,
+    page: readonly StoredEntry[],
+    bound: Subject | undefined,
+  ): Promise<(stored: StoredEntry) => boolean> {
+    if (bound === undefined || page.length === 0) return () => true
+    const keyOf = (stored: StoredEntry): Key | undefined => {
+      const entry = readEntry(stored)
+      return entry.private === undefined && entry.request !== undefined
+        ? requestKey(entry.request)
+        : undefined
+    }
+    const keys = [...new Set(page.map(keyOf).filter((key) => key !== undefined))]
+    const requests = new Map<Key, RequestCell | null>()
+    if (keys.length > 0) {
+      const found = await core.run(id, keys, (cells) => ({
+        result: { ok: keys.map((key) => (cells.get(key) ?? null) as RequestCell | null) },
+        writes: [],
+        entries: [],
+      }))
+      for (const [i, key] of keys.entries()) requests.set(key, found[i] ?? null)
+    }
+    return (stored) => {
+      const key = keyOf(stored)
+      return has((key === undefined ? readPrivate(stored) : requests.get(key))?.subject ?? {}, bound)
+    }
+  }
+
+  return {
+    watch,
+    async close() {
+      closed = true
+      clearTimeout(timer)
+      for (const { streams } of accounts.values()) for (const stream of streams) end(stream)
+      await polling
+    },
+  }
+}
+
+function wake(streams: ReadonlySet<Stream>): void {
+  for (const { bell } of streams) bell.ring()
+}
+
+function end(stream: Stream): void {
+  stream.ended = true
+  stream.bell.ring()
+}
+
+/** The log is a help and no journal: a stream that nobody reads keeps the newest. */
+function keep(stream: Stream, line: RefusalLine): void {
+  if (stream.bound !== undefined && !has(line.subject, stream.bound)) return
+  stream.refusals = [...stream.refusals, line].slice(-MAX_REFUSALS)
+  stream.bell.ring()
+}
+
+const nameOf = ({ at, reason, count, requestId, subject }: RefusalLine): string =>
+  JSON.stringify([at, reason, count, requestId, subject])
+
+/** Whether a subject has all that a reader is bound to. */
+const has = (subject: Subject, bound: Subject): boolean =>
+  Object.entries(bound).every(
+    ([dimension, value]) => Object.hasOwn(subject, dimension) && subject[dimension] === value,
+  )
+
+function refusalView({ at, reason, count, subject, answer }: RefusalLine): RefusalView {
+  const told = JSON.parse(answer) as { readonly feature: string; readonly answer: DecisionAnswer }
+  return { at, reason, count, feature: told.feature, subject, answer: told.answer }
+}
+
+function notAfter(why: string): SluiceError {
+  return new SluiceError('invalid', `/after: ${why}`, {
+    path: '/after',
+    remedy: 'send the `seq` of an event, or nothing to begin with what comes now',
+  })
+}
+
+interface Bell {
+  ring(): void
+  /** Until it rings, or the time is over; not at all where it has rung since the last wait. */
+  wait(ms: Millis): Promise<void>
+}
+
+function createBell(): Bell {
+  let hasRung = false
+  let answer: (() => void) | undefined
+  return {
+    ring() {
+      hasRung = true
+      answer?.()
+    },
+    async wait(ms) {
+      if (!hasRung) {
+        await new Promise<void>((resolve) => {
+          answer = resolve
+          const timer = Number.isFinite(ms) ? setTimeout(resolve, ms).unref() : undefined
+          answer = () => {
+            clearTimeout(timer)
+            resolve()
+          }
+        })
+      }
+      answer = undefined
+      hasRung = false
+    },
+  }
+}
