@@ -57,6 +57,8 @@ interface Stream {
   /** Refusals that it has not told. */
   refusals: RefusalLine[]
   ended: boolean
+  /** Lets go of its place and its listeners, also where nobody reads it any more. */
+  release(): void
 }
 
 const EVENTS: readonly AccountEvent['event'][] = ['account', 'entry', 'refusal']
@@ -159,6 +161,7 @@ export function createWatcher(
       bell: createBell(),
       refusals: [],
       ended: false,
+      release: () => {},
     }
     const events = follow(stream, account, options)
     return {
@@ -188,6 +191,10 @@ export function createWatcher(
     if (stream.ended) return
     const watched = enter(id, stream)
     signal?.addEventListener('abort', stop, { once: true })
+    stream.release = () => {
+      signal?.removeEventListener('abort', stop)
+      leave(watched, stream)
+    }
     try {
       for await (const event of tell(watched, stream, whose, after)) {
         if (stream.ended) return
@@ -198,8 +205,7 @@ export function createWatcher(
       // What fails because the engine has closed has ended.
       if (!stream.ended) throw error
     } finally {
-      signal?.removeEventListener('abort', stop)
-      leave(watched, stream)
+      end(stream)
     }
   }
 
@@ -307,7 +313,9 @@ function wake(streams: ReadonlySet<Stream>): void {
 }
 
 function end(stream: Stream): void {
+  if (stream.ended) return
   stream.ended = true
+  stream.release()
   stream.bell.ring()
 }
 
