@@ -29,10 +29,13 @@ export interface AppOptions {
   readonly adminKey?: string
   /** Serves `PUT /v1/test-clock`. */
   readonly testClock?: TestClock
+  /** How often a stream of events shows that it lives, and its key is looked at again: 15 s. */
+  readonly heartbeatMs?: number
   /** Absent: nothing is logged. */
   readonly log?: Logger
 }
 
+const HEARTBEAT_MS = 15_000
 const MIB = 1024 * 1024
 const ID = new RegExp(ID_PATTERN)
 
@@ -40,7 +43,7 @@ const ID = new RegExp(ID_PATTERN)
  * Makes the app. It listens nowhere yet: `serve.ts` does that, and tests send requests through `inject`. The engine
  * stays the caller's to close.
  */
-export function createApp({ engine, adminKey, testClock, log }: AppOptions): App {
+export function createApp({ engine, adminKey, testClock, heartbeatMs = HEARTBEAT_MS, log }: AppOptions): App {
   const app: App = Fastify({
     // The framework would make and check a logger for each request; the line of a request is written by a hook.
     logger: false,
@@ -68,6 +71,7 @@ export function createApp({ engine, adminKey, testClock, log }: AppOptions): App
     auth: createAuth(engine, adminKey),
     metrics: createMetrics(engine),
     testClock,
+    heartbeatMs,
     log,
   }
 

@@ -96,6 +96,8 @@ describe('roles', () => {
     ['GET', '/v1/accounts/acme/subjects', 'read'],
     ['GET', '/v1/accounts/acme/usage?from=0&to=1', 'read'],
     ['GET', '/v1/accounts/acme/entries', 'read'],
+    // One that would be opened has no end.
+    ['GET', '/v1/accounts/nobody/events', 'read'],
     ['GET', '/v1/entries', 'read'],
     ['GET', '/v1/policy', 'read'],
     ['PUT', '/v1/policy', ''],

@@ -38,6 +38,7 @@ export interface Door {
   readonly auth: Auth
   readonly metrics: Metrics
   readonly testClock: TestClock | undefined
+  readonly heartbeatMs: number
   readonly log: Logger | undefined
 }
 

@@ -173,7 +173,7 @@ export interface Example extends Scene {
 }
 const answers: Readonly<Record<string, unknown>> = ANSWERS
 
-/** The example of each call, by `operationId`. Metrics and the contract itself have none: they show themselves. */
+/** The example of each call, by `operationId`. Metrics and the contract itself have none: they show themselves; a stream has no end. */
 export const EXAMPLES: ReadonlyMap<string, Example> = new Map(
   STORY.map((scene) => [scene.id, { ...scene, answer: answers[scene.id] }]),
 )

@@ -74,6 +74,13 @@ export const METRICS: readonly Metric[] = [
     samples: ({ engine }) => one(engine.metrics.openHolds),
   },
   {
+    name: 'sluice_event_streams',
+    type: 'gauge',
+    labels: [],
+    help: 'Streams of events that are open.',
+    samples: ({ engine }) => one(engine.metrics.streams),
+  },
+  {
     name: 'sluice_sweep_lag_seconds',
     type: 'gauge',
     labels: [],

@@ -54,6 +54,21 @@ export function kindsOf(text: string | undefined): {
   return text === undefined ? {} : { kinds: text.split(',') as (typeof ENTRY_KINDS)[number][] }
 }
 
+/** Each dimension is a parameter of its own name, beside those of the call. */
+export const subjectQuery = <Names extends string>(own: Readonly<Record<Names, object>>) =>
+  Type.Unsafe<Readonly<Record<string, string>> & { readonly [name in Names]?: string }>({
+    type: 'object',
+    properties: {
+      ...own,
+      user: {
+        type: 'string',
+        description: 'Whose windows to show: any dimension, as `dimension=value`, once',
+      },
+    },
+    additionalProperties: { type: 'string', description: 'A dimension and its value, once' },
+    maxProperties: 8 + Object.keys(own).length,
+  })
+
 export const AccountParams = Type.Object({ id: word('The account') })
 export const RequestParams = Type.Object({ id: word('The account'), request_id: word('The request') })
 export const GrantParams = Type.Object({ id: word('The account'), grant: word('The grant') })

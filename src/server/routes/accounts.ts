@@ -6,11 +6,12 @@ import type { AccountView as View } from '../../wire.ts'
 import { bindSubject } from '../auth.ts'
 import { ADMIN, ANY, type App, callerOf, type Door, READ } from '../door.ts'
 import { etagOf, ifMatch } from '../etag.ts'
-import { AccountParams, pageOf, pageQuery, word } from '../query.ts'
+import { AccountParams, pageOf, pageQuery, subjectQuery, word } from '../query.ts'
 import { AccountView, EraseAnswer, pageAnswer } from '../schemas/answers.ts'
 import { AccountPatch, AccountRequest, EraseRequest, OverridesRequest } from '../schemas/requests.ts'
 import { ref, Status } from '../schemas/shapes.ts'
 
+const SubjectQuery = subjectQuery({})
 const Listed = pageQuery({
   q: Type.Optional(
     Type.String({
@@ -21,15 +22,6 @@ const Listed = pageQuery({
   ),
   plan: Type.Optional(word('The plan')),
   status: Type.Optional(Status),
-})
-/** Each dimension is a parameter of its own name. */
-const SubjectQuery = Type.Unsafe<Readonly<Record<string, string>>>({
-  type: 'object',
-  properties: {
-    user: { type: 'string', description: 'Whose windows to show: any dimension, as `dimension=value`, once' },
-  },
-  additionalProperties: { type: 'string', description: 'A dimension and its value, once' },
-  maxProperties: 8,
 })
 
 export function accounts(app: App, door: Door): void {

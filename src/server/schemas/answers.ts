@@ -223,6 +223,27 @@ export const Explanation = named('Explanation', {
   ),
   story: list(Type.String()),
 })
+const RefusalView = named('Refusal', {
+  at: Type.Integer(),
+  reason: Type.String(),
+  count: Type.Integer({ description: 'How many like it there were in that second' }),
+  feature: Type.String(),
+  subject: texts('Who was refused'),
+  answer: ref(DecisionAnswer),
+})
+const seq = Type.Integer({ description: 'Up to this entry all has been told: the `id` of the event' })
+/** What the data of an event is, by its kind. */
+export const AccountShown = named('AccountEvent', {
+  event: Type.Literal('account'),
+  seq,
+  account: ref(AccountView),
+})
+export const EntryAdded = named('EntryEvent', { event: Type.Literal('entry'), seq, entry: ref(EntryView) })
+export const RefusalNoted = named('RefusalEvent', {
+  event: Type.Literal('refusal'),
+  seq,
+  refusal: ref(RefusalView),
+})
 export const UsageRow = named('UsageRow', {
   start_at: Type.Integer(),
   group: Type.Unsafe<Readonly<Record<string, string | null>>>({
@@ -315,6 +336,10 @@ export const ANSWERS = [
   ...[
     EntryView,
     Explanation,
+    RefusalView,
+    AccountShown,
+    EntryAdded,
+    RefusalNoted,
     UsageRow,
     Complaint,
     PolicyVersionView,

@@ -44,6 +44,9 @@ type Held = {
   subject: Same<Static<typeof answers.SubjectView>, wire.SubjectView>
   entry: Same<Static<typeof answers.EntryView>, wire.EntryView>
   explanation: Same<Static<typeof answers.Explanation>, wire.Explanation>
+  shown: Same<Static<typeof answers.AccountShown>, wire.AccountShown>
+  added: Same<Static<typeof answers.EntryAdded>, wire.EntryAdded>
+  noted: Same<Static<typeof answers.RefusalNoted>, wire.RefusalNoted>
   usage: Same<Static<typeof answers.UsageRow>, wire.UsageRow>
   version: Same<Static<typeof answers.PolicyVersionView>, wire.PolicyVersionView>
   policy: Same<Static<typeof answers.PolicyView>, wire.PolicyView>
