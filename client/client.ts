@@ -14,6 +14,7 @@ import { createOutage, type Unavailability } from './outage.ts'
 import { memorySpool, type Spool } from './spool.ts'
 import { createTogether } from './together.ts'
 import { type CallOptions, createTransport } from './transport.ts'
+import { createWatches, type WatchOptions } from './watch.ts'
 
 export interface ClientOptions {
   /** Where Sluice listens: `http://127.0.0.1:8080`. */
@@ -82,6 +83,13 @@ export interface Client {
   /** The whole story of a request. */
   explain(account: string, requestId: string, options?: CallOptions): Promise<wire.Explanation>
 
+  /**
+   * What happens in an account, as it happens: the account first and after changes, each entry once and in order, refusals. It
+   * comes back by itself where the connection is lost, and goes on where it was. Ends when its signal is aborted, the loop is left
+   * or the client is closed; rejects with a `SluiceError` where it is refused for good.
+   */
+  watch(account: string, options?: WatchOptions): AsyncIterable<wire.AccountEvent>
+
   /** Operations that wait to be told. */
   readonly kept: number
   /** Requests whose work is running. */
@@ -97,12 +105,17 @@ const FLUSH_MS = 5_000
 
 export function createClient(options: ClientOptions): Client {
   const { deadlineMs = DEADLINE_MS, breaker: rests = {} } = options
-  const transport = createTransport({
+  const way = {
     url: options.url,
     key: options.key,
     // Looked up when it is called: some runtimes want it called on the global object.
-    fetch: options.fetch ?? ((...given) => globalThis.fetch(...given)),
+    fetch: options.fetch ?? ((...given: Parameters<typeof globalThis.fetch>) => globalThis.fetch(...given)),
     deadlineMs,
+    random: Math.random,
+  }
+  const watches = createWatches(way)
+  const transport = createTransport({
+    ...way,
     breaker: createBreaker({
       failures: rests.failures ?? 5,
       restMs: rests.restMs ?? 500,
@@ -110,7 +123,6 @@ export function createClient(options: ClientOptions): Client {
       now: () => performance.now(),
       random: Math.random,
     }),
-    random: Math.random,
   })
   const together = createTogether({ transport, withinMs: options.togetherMs ?? 1, deadlineMs })
   const outage = createOutage({
@@ -166,6 +178,7 @@ export function createClient(options: ClientOptions): Client {
       ),
     explain: (account, id, call) =>
       send('GET', `/v1/accounts/${part(account)}/requests/${part(id)}`, undefined, call),
+    watch: watches.watch,
     get kept() {
       return outage.kept
     },
@@ -174,6 +187,7 @@ export function createClient(options: ClientOptions): Client {
     },
     flush: (withinMs = FLUSH_MS) => outage.flush(withinMs),
     async close(withinMs = FLUSH_MS) {
+      watches.close()
       await accesses.close()
       const told = await outage.flush(withinMs)
       outage.close()
