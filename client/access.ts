@@ -20,7 +20,9 @@ import type { CallOptions } from './transport.ts'
 /** As reserve takes it; without an id one is made. */
 export type AccessRequest = Omit<ReserveRequest, 'request_id' | 'dry_run'> & { readonly request_id?: string }
 
+/** How a request runs; its deadline is that of each call to Sluice, and its signal gives up the work. */
 export interface AccessOptions extends CallOptions {
+  /** In place of the client's own. */
   readonly onUnavailable?: Unavailability
   /** How long the work may take, in milliseconds, before its lease is aborted. Absent: as long as it likes. */
   readonly timeoutMs?: number
@@ -37,6 +39,7 @@ export interface Granted<T> {
   readonly decision: DecisionAnswer | undefined
   /** Undefined where nothing was charged, or where that is told later (`pending`). */
   readonly charge: ChargeAnswer | undefined
+  /** Whether the charge is told later, since Sluice is away. */
   readonly pending: boolean
   /** Sluice would not take the settlement, which is therefore not charged. */
   readonly error?: SluiceError
@@ -51,12 +54,17 @@ export interface Refused {
    * is away and nobody may pass.
    */
   readonly outcome: 'wait' | 'deny' | 'done' | 'unavailable'
+  /** One of docs/reference/outcomes.md where it was decided; else a word for why nobody could. */
   readonly reason: string
+  /** When it makes sense to ask again. */
   readonly retryAfterMs: number | undefined
+  /** As it was decided; undefined where nobody could. */
   readonly decision: DecisionAnswer | undefined
+  /** Why nobody could decide. */
   readonly error: SluiceError | undefined
 }
 
+/** What became of a request. */
 export type Access<T> = Granted<T> | Refused
 
 /** What `accessOrThrow` throws for a refusal. */

@@ -6,42 +6,63 @@ import { type Opened, open } from './open.ts'
 import { estimateTokens, type Tokens, tokensOfText } from './tokens.ts'
 import { watched } from './watched.ts'
 
-export { estimateTokens }
+export { estimateTokens, type Tokens }
 
-/** As much of the SDK's types as is used here, so that no version of it is needed; version 3 of its specification. */
-interface Usage {
+/** What a call used, as the SDK tells it. As much of its types as is used here stands here, so that no version of it is needed. */
+export interface ModelUsage {
   readonly inputTokens: { readonly total: number | undefined; readonly cacheRead: number | undefined }
   readonly outputTokens: { readonly total: number | undefined }
 }
-interface Params {
+/** What a model is called with. */
+export interface ModelParams {
   readonly prompt: unknown
   readonly maxOutputTokens?: number | undefined
   readonly abortSignal?: AbortSignal | undefined
   readonly providerOptions?: Readonly<Record<string, Readonly<Record<string, unknown>>>> | undefined
 }
-interface Part {
+/** A part of what a model streams. */
+export interface ModelPart {
   readonly type: string
   readonly delta?: string
   readonly usage?: unknown
 }
 
-export interface ModelCall {
+/** Which model it is. */
+export interface ModelName {
   readonly provider: string
   readonly modelId: string
-  readonly params: Params
 }
 
+/** A call of a model, to be mapped to what it needs. */
+export interface ModelCall extends ModelName {
+  readonly params: ModelParams
+}
+
+/** How calls of models are metered; the rest is as `access` takes it. */
 export interface MeteredModelOptions extends AccessOptions {
   readonly client: Client
   /** Whom the call is for and what it needs. Without an estimate: the input by length, the output by its bound. */
   request(call: ModelCall): AccessRequest | Promise<AccessRequest>
 }
 
+/** A middleware as version 3 of the SDK's specification has it. */
+export interface ModelMiddleware {
+  readonly specificationVersion: 'v3'
+  wrapGenerate<P extends ModelParams, R extends { readonly usage: ModelUsage }>(call: {
+    readonly model: ModelName & { doGenerate(params: P): PromiseLike<R> }
+    readonly params: P
+  }): Promise<R>
+  wrapStream<P extends ModelParams, R extends { readonly stream: ReadableStream<ModelPart> }>(call: {
+    readonly model: ModelName & { doStream(params: P): PromiseLike<R> }
+    readonly params: P
+  }): Promise<R>
+}
+
 /**
  * `wrapLanguageModel({ model, middleware: sluice({ client, request }) })`. A refusal throws `AccessRefused`, which the SDK does not
  * retry. A stream that is left is charged with what it brought until then, its tokens counted by length.
  */
-export function sluice(options: MeteredModelOptions) {
+export function sluice(options: MeteredModelOptions): ModelMiddleware {
   async function begin(call: ModelCall) {
     const asked = await options.request(call)
     const hasAmount = asked.estimate !== undefined || asked.cost !== undefined
@@ -56,19 +77,19 @@ export function sluice(options: MeteredModelOptions) {
     if (!opened.ok) throw new AccessRefused(opened)
     return { ...opened, input: estimate.input_tokens }
   }
-  const withSignal = <P extends Params>(params: P, lease: Lease): P => ({
+  const withSignal = <P extends ModelParams>(params: P, lease: Lease): P => ({
     ...params,
     abortSignal: lease.signal,
   })
 
   return {
-    specificationVersion: 'v3' as const,
+    specificationVersion: 'v3',
 
-    async wrapGenerate<P extends Params, R extends { readonly usage: Usage }>({
+    async wrapGenerate<P extends ModelParams, R extends { readonly usage: ModelUsage }>({
       model,
       params,
     }: {
-      readonly model: Named & { doGenerate(params: P): PromiseLike<R> }
+      readonly model: ModelName & { doGenerate(params: P): PromiseLike<R> }
       readonly params: P
     }): Promise<R> {
       const { lease, end } = await begin({ ...named(model), params })
@@ -83,11 +104,11 @@ export function sluice(options: MeteredModelOptions) {
       }
     },
 
-    async wrapStream<P extends Params, R extends { readonly stream: ReadableStream<Part> }>({
+    async wrapStream<P extends ModelParams, R extends { readonly stream: ReadableStream<ModelPart> }>({
       model,
       params,
     }: {
-      readonly model: Named & { doStream(params: P): PromiseLike<R> }
+      readonly model: ModelName & { doStream(params: P): PromiseLike<R> }
       readonly params: P
     }): Promise<R> {
       const opened = await begin({ ...named(model), params })
@@ -102,25 +123,21 @@ export function sluice(options: MeteredModelOptions) {
   }
 }
 
-interface Named {
-  readonly provider: string
-  readonly modelId: string
-}
-const named = ({ provider, modelId }: Named): Named => ({ provider, modelId })
+const named = ({ provider, modelId }: ModelName): ModelName => ({ provider, modelId })
 
-function meteredParts<P extends Part>(
+function meteredParts<P extends ModelPart>(
   stream: ReadableStream<P>,
   { lease, end }: Opened,
   input: number,
 ): ReadableStream<P> {
   let characters = 0
   let isWhole = false
-  function see({ type, delta, usage }: Part): void {
+  function see({ type, delta, usage }: ModelPart): void {
     if (typeof delta === 'string') {
       characters += delta.length
       lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) })
     } else if (type === 'finish') {
-      lease.report({ ...tokensOf(usage as Usage) })
+      lease.report({ ...tokensOf(usage as ModelUsage) })
       isWhole = true
     }
   }
@@ -128,7 +145,7 @@ function meteredParts<P extends Part>(
 }
 
 /** What a provider does not tell counts as estimated. */
-function tokensOf({ inputTokens, outputTokens }: Usage): Partial<Tokens> {
+function tokensOf({ inputTokens, outputTokens }: ModelUsage): Partial<Tokens> {
   const cached = inputTokens.cacheRead ?? 0
   return {
     ...(inputTokens.total !== undefined && {

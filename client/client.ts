@@ -16,9 +16,11 @@ import { createTogether } from './together.ts'
 import { type CallOptions, createTransport } from './transport.ts'
 import { createWatches, type WatchOptions } from './watch.ts'
 
+/** Where Sluice is, and what happens while it is not. */
 export interface ClientOptions {
   /** Where Sluice listens: `http://127.0.0.1:8080`. */
   readonly url: string
+  /** One key for all calls, of role `meter` at least; accounts, grants and `watch` want what docs/reference/http.md says. */
   readonly key: string
   /** Milliseconds in which a call is answered or fails, retries included: 250. */
   readonly deadlineMs?: number
@@ -56,11 +58,17 @@ export interface Client {
     options?: AccessOptions,
   ): Promise<T>
 
+  /** Asks for what a request needs, and holds what is granted. A refusal is an answer. */
   reserve(request: wire.ReserveRequest, options?: CallOptions): Promise<wire.DecisionAnswer>
+  /** Asks for more for a request that is open, or renews its hold. */
   extend(request: wire.ExtendRequest, options?: CallOptions): Promise<wire.DecisionAnswer>
+  /** Ends a request with what it used: that is charged, the rest of its hold goes back. */
   settle(request: wire.SettleRequest, options?: CallOptions): Promise<wire.ChargeAnswer>
+  /** Ends a request that used nothing. */
   release(request: wire.ReleaseRequest, options?: CallOptions): Promise<wire.ReleaseAnswer>
+  /** Charges usage after the fact, without a reserve before it. */
   record(request: wire.RecordRequest, options?: CallOptions): Promise<wire.ChargeAnswer>
+  /** Gives back a charge, in whole or in part. */
   refund(
     account: string,
     requestId: string,
@@ -68,17 +76,22 @@ export interface Client {
     options?: CallOptions,
   ): Promise<wire.RefundAnswer>
 
+  /** Makes an account on a plan. */
   createAccount(request: wire.AccountRequest, options?: CallOptions): Promise<wire.AccountView>
   /** `subject` selects whose windows are told. */
   account(id: string, subject?: wire.Subject, options?: CallOptions): Promise<wire.AccountView>
+  /** Changes plan, status, time zone or notes. */
   updateAccount(id: string, patch: wire.AccountPatch, options?: CallOptions): Promise<wire.AccountView>
+  /** Gives credits. */
   grant(account: string, request: wire.GrantRequest, options?: CallOptions): Promise<wire.GrantAnswer>
+  /** Takes back what is left of a grant. */
   revoke(
     account: string,
     grant: string,
     request?: wire.RevokeRequest,
     options?: CallOptions,
   ): Promise<wire.GrantView>
+  /** What was used and charged, summed by time and by what is asked. */
   usage(account: string, query: wire.UsageQuery, options?: CallOptions): Promise<wire.List<wire.UsageRow>>
   /** The whole story of a request. */
   explain(account: string, requestId: string, options?: CallOptions): Promise<wire.Explanation>
@@ -103,6 +116,7 @@ export interface Client {
 const DEADLINE_MS = 250
 const FLUSH_MS = 5_000
 
+/** A client, for as long as its process lives: share one, and close it at the end. It connects when it is first used. */
 export function createClient(options: ClientOptions): Client {
   const { deadlineMs = DEADLINE_MS, breaker: rests = {} } = options
   const way = {

@@ -2,6 +2,8 @@
 import { type Admitted, enter, type GuardOptions } from './guard.ts'
 import type { Lease } from './lease.ts'
 
+export type { Admitted, GuardOptions } from './guard.ts'
+
 /** As much of Node's `ServerResponse` as is used here. */
 export interface NodeResponse {
   statusCode: number
@@ -16,10 +18,11 @@ export interface NodeResponse {
 export const leaseOf = (request: object): Lease | undefined => leases.get(request)
 const leases = new WeakMap<object, Lease>()
 
+/** A middleware that lets a request in and meters it, or refuses it. `leaseOf(request)` is the request's lease. */
 export function sluice<Request extends object, Response extends NodeResponse>(
   options: GuardOptions<Request>,
-) {
-  return (request: Request, response: Response, next: (error?: unknown) => void): void => {
+): (request: Request, response: Response, next: (error?: unknown) => void) => void {
+  return (request, response, next) => {
     enter(request, options).then((entry) => {
       if (!entry.pass) return send(response, entry.refusal)
       if (entry.admitted !== undefined) follow(request, response, entry.admitted)
@@ -28,7 +31,7 @@ export function sluice<Request extends object, Response extends NodeResponse>(
   }
 }
 
-/** Metered until the response is sent whole or its connection ends. */
+/** For doors to other frameworks: meters a request that was let in until its response is sent whole or its connection ends. */
 export function follow(request: object, response: NodeResponse, admitted: Admitted): void {
   leases.set(request, admitted.lease)
   setHeaders(response, admitted.headers)

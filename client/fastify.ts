@@ -2,7 +2,8 @@
 import { follow, leaseOf, type NodeResponse } from './express.ts'
 import { enter, type GuardOptions } from './guard.ts'
 
-export { leaseOf }
+export type { GuardOptions } from './guard.ts'
+export { leaseOf, type NodeResponse }
 
 /** As much of Fastify's `Reply` as is used here. */
 export interface FastifyReplyLike {
@@ -12,9 +13,11 @@ export interface FastifyReplyLike {
   send(body: string): unknown
 }
 
-/** `leaseOf(request)` is the request's lease. */
-export function sluice<Request extends object>(options: GuardOptions<Request>) {
-  return async (request: Request, reply: FastifyReplyLike): Promise<unknown> => {
+/** A hook that lets a request in and meters it, or refuses it. `leaseOf(request)` is the request's lease. */
+export function sluice<Request extends object>(
+  options: GuardOptions<Request>,
+): (request: Request, reply: FastifyReplyLike) => Promise<unknown> {
+  return async (request, reply) => {
     const entry = await enter(request, options)
     if (entry.pass) {
       if (entry.admitted !== undefined) {

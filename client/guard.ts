@@ -10,6 +10,7 @@ import type { Client } from './client.ts'
 import type { Lease } from './lease.ts'
 import { open } from './open.ts'
 
+/** How requests are guarded and metered; the rest is as `access` takes it. */
 export interface GuardOptions<Context> extends AccessOptions {
   readonly client: Client
   /** Whom it is for and what it needs; undefined lets it pass unmetered. */

@@ -3,6 +3,8 @@ import { enter, type GuardOptions } from './guard.ts'
 import type { Lease } from './lease.ts'
 import { metered } from './web.ts'
 
+export type { GuardOptions } from './guard.ts'
+
 /** As much of Hono's `Context` as is used here, so that no version of it is needed. */
 export interface HonoContext {
   readonly req: { readonly raw: Request }
@@ -10,9 +12,14 @@ export interface HonoContext {
   set(key: 'lease', value: Lease): void
 }
 
-/** `c.get('lease')` is the request's lease, where it was not let through unmetered. */
-export function sluice<Context extends HonoContext>(options: GuardOptions<Context>) {
-  return async (context: Context, next: () => Promise<void>): Promise<Response | undefined> => {
+/**
+ * A middleware that lets a request in and meters it, or refuses it. `c.get('lease')` is the request's lease, where it was not let
+ * through unmetered.
+ */
+export function sluice<Context extends HonoContext>(
+  options: GuardOptions<Context>,
+): (context: Context, next: () => Promise<void>) => Promise<Response | undefined> {
+  return async (context, next) => {
     const entry = await enter(context, { ...options, signal: options.signal ?? context.req.raw.signal })
     if (!entry.pass) {
       const { status, headers, body } = entry.refusal

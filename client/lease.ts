@@ -11,6 +11,7 @@ import type {
 import { microsOf } from './amounts.ts'
 import { isUnavailable, SluiceError } from './error.ts'
 
+/** What the work may use, and how it tells what it has used. */
 export interface Lease {
   readonly request_id: string
   /** As it was let in; undefined where Sluice was away. */
@@ -19,6 +20,7 @@ export interface Lease {
   readonly outcome: 'allow' | 'partial'
   /** CU that are held; undefined where Sluice was away and let nobody decide. */
   readonly granted: Amount | undefined
+  /** The same by quantity, where it was asked for by quantity. */
   readonly granted_estimate: Quantities | undefined
   /** Aborted when the work must stop: nothing more is granted, the hold is lost, the time is over, or the caller gave up. */
   readonly signal: AbortSignal

@@ -6,14 +6,17 @@ import { type Opened, open } from './open.ts'
 import { estimateTokens, type Tokens, tokensOfText } from './tokens.ts'
 import { watched } from './watched.ts'
 
-export { estimateTokens }
+export { estimateTokens, type Tokens }
 
+/** A call of the API, to be mapped to what it needs. */
 export interface OpenAICall {
   /** As it was sent: `model`, `messages` or `input`, and the rest. */
   readonly body: Readonly<Record<string, unknown>>
+  /** `/v1/chat/completions`, as it stands in the address. */
   readonly path: string
 }
 
+/** How calls of the API are metered; the rest is as `access` takes it. */
 export interface MeteredFetchOptions extends AccessOptions {
   readonly client: Client
   /** Whom the call is for and what it needs. Without an estimate: the input by length, the output by its bound. */

@@ -1,3 +1,5 @@
+/** Tokens of language models, as far as they can be told before and after a call. */
+
 /** Tokens of language models, disjoint as rate cards price them: what was read from a cache is not input as well. */
 export type Tokens = {
   readonly input_tokens: number

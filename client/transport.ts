@@ -2,6 +2,7 @@
 import type { Breaker } from './breaker.ts'
 import { isUnavailable, neverSent, problemFrom, SluiceError, unavailable } from './error.ts'
 
+/** How one call is made. */
 export interface CallOptions {
   /** Milliseconds in which the call is answered, retries included. */
   readonly deadlineMs?: number | undefined

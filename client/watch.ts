@@ -4,6 +4,7 @@ import { problemFrom, SluiceError, unavailable } from './error.ts'
 import { createFrameReader, type FrameReader } from './frames.ts'
 import { sleep } from './transport.ts'
 
+/** What of an account is told, and from where on. */
 export interface WatchOptions {
   /** Whose windows are shown beside the account's own. */
   readonly subject?: Subject | undefined

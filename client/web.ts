@@ -4,12 +4,15 @@ import { type Admitted, enter, type GuardOptions, refusalOf } from './guard.ts'
 import type { Lease } from './lease.ts'
 import { watched } from './watched.ts'
 
+export type { Admitted, GuardOptions } from './guard.ts'
+
 /** Whatever a framework passes besides the request goes through as it is. */
 export type Handler<Asked extends Request, Rest extends readonly unknown[]> = (
   request: Asked,
   ...rest: Rest
 ) => Response | Promise<Response>
 
+/** What a guard is asked about. */
 export interface WebContext<Asked extends Request = Request, Rest extends readonly unknown[] = []> {
   /** To look into its body, `clone()` it first: the handler reads it, too. */
   readonly request: Asked
@@ -55,7 +58,7 @@ export function refusalResponse(refused: Refused): Response {
   return new Response(body, { status, headers })
 }
 
-/** The same response, which tells when it has ended. */
+/** For doors to other frameworks: the same response, which tells when it has ended. */
 export async function metered(response: Response, admitted: Admitted): Promise<Response> {
   const { status, statusText, body } = response
   const headers = new Headers(response.headers)
