@@ -7,6 +7,7 @@ export type {
   Engine,
   EngineMetrics,
   EngineOptions,
+  WatchOptions,
 } from './engine.ts'
 export { createEngine } from './engine.ts'
 export type { ErrorCode, ErrorDetail } from './errors.ts'

@@ -9,10 +9,11 @@ import { type Key, type RequestCell, requestKey } from '../kernel/cells.ts'
 import { readEntry, readPrivate, type StoredEntry } from '../ledger/entries.ts'
 import type { RefusalLine } from '../store.ts'
 import type { Millis } from '../units.ts'
-import type { AccountEvent, DecisionAnswer, RefusalView, Subject } from '../wire.ts'
+import type { AccountEvent, DecisionAnswer, EntryView, RefusalView, Subject } from '../wire.ts'
 import type { EngineMetrics, WatchOptions } from './contract.ts'
 import type { Core } from './core.ts'
 import * as intake from './intake.ts'
+import { breathe } from './paging.ts'
 import * as present from './present.ts'
 
 export interface WatchBounds {
@@ -44,8 +45,10 @@ export interface Watcher {
 interface Watched {
   readonly id: string
   readonly streams: Set<Stream>
-  /** The newest entry that is known of. */
-  newest: number
+  /** The newest entry that a poll has seen. */
+  polled: number
+  /** What is being read for its streams: those that were woken together read once. */
+  readonly reads: Map<string, Promise<unknown>>
   /** The newest refusals that the log had when it was last looked at. */
   seen: ReadonlySet<string> | undefined
 }
@@ -59,6 +62,12 @@ interface Stream {
   ended: boolean
   /** Lets go of its place and its listeners, also where nobody reads it any more. */
   release(): void
+}
+
+/** An entry, and what is told of it, made when it first is. */
+interface Found {
+  readonly stored: StoredEntry
+  view: EntryView | undefined
 }
 
 const EVENTS: readonly AccountEvent['event'][] = ['account', 'entry', 'refusal']
@@ -87,10 +96,10 @@ export function createWatcher(
     metrics.streams++
     let watched = accounts.get(id)
     if (watched === undefined) {
-      const streams = new Set<Stream>()
-      watched = { id, streams, newest: 0, seen: undefined }
-      accounts.set(id, watched)
-      core.listeners.set(id, () => wake(streams))
+      const made: Watched = { id, streams: new Set(), polled: 0, reads: new Map(), seen: undefined }
+      watched = made
+      accounts.set(id, made)
+      core.listeners.set(id, () => wake(made))
     }
     watched.streams.add(stream)
     schedule()
@@ -129,10 +138,10 @@ export function createWatcher(
 
   async function poll(watched: Watched): Promise<void> {
     const { id, streams } = watched
-    const [entry] = await store.entries(id, { from: watched.newest + 1, newestFirst: true, limit: 1 })
-    if (entry !== undefined && entry.seq > watched.newest) {
-      watched.newest = entry.seq
-      wake(streams)
+    const [entry] = await store.entries(id, { from: watched.polled + 1, newestFirst: true, limit: 1 })
+    if (entry !== undefined) {
+      watched.polled = entry.seq
+      wake(watched)
     }
     const curious = [...streams].filter(({ events }) => events.includes('refusal'))
     if (curious.length === 0) watched.seen = undefined
@@ -218,50 +227,58 @@ export function createWatcher(
   ): AsyncGenerator<AccountEvent, undefined> {
     const { id } = watched
     const { bound, events, bell } = stream
-    const view = async () => present.accountView(await shown(id, subject), bound)
+    const viewOf = async () => {
+      const view = present.accountView(await shown(id, subject), bound)
+      return { view, text: JSON.stringify(view) }
+    }
+    // Not one that somebody began to look at who had been told less.
+    const view = (told: number) => once(watched, `account ${JSON.stringify([told, subject, bound])}`, viewOf)
     // Before the account is shown, so that what is shown has in it all that will not be told.
     const [newest] = await store.entries(id, { newestFirst: true, limit: 1 })
-    let seen = await view()
     const last = newest?.seq ?? 0
+    let seen = await view(last)
     if (after !== undefined && after > last) throw notAfter(`the newest entry of ${id} is ${last}`)
     if (events.includes('refusal') && watched.seen === undefined) await newRefusals(watched)
-    watched.newest = Math.max(watched.newest, last)
     let seq = after ?? last
     let seenAt = performance.now()
     let isStale = false
-    yield { event: 'account', seq, account: seen }
+    yield { event: 'account', seq, account: seen.view }
     while (!stream.ended) {
-      const page = await pageAfter(id, seq, events.includes('entry'))
+      const page = await pageAfter(watched, seq, events.includes('entry'))
       const isOwn = await ownOf(id, page, bound)
-      for (const stored of page) {
-        seq = stored.seq
-        if (events.includes('entry') && isOwn(stored))
-          yield { event: 'entry', seq, entry: present.entryView(id, stored) }
+      for (const found of page) {
+        seq = found.stored.seq
+        if (!events.includes('entry') || !isOwn(found.stored)) continue
+        found.view ??= present.entryView(id, found.stored)
+        yield { event: 'entry', seq, entry: found.view }
       }
-      watched.newest = Math.max(watched.newest, seq)
       isStale ||= page.length > 0
       for (const line of stream.refusals.splice(0))
         yield { event: 'refusal', seq, refusal: refusalView(line) }
-      const dueAt = events.includes('account')
-        ? seenAt + (isStale ? SHOW_EVERY_MS : lookEveryMs)
-        : Number.POSITIVE_INFINITY
+      const dueAt = !events.includes('account')
+        ? Number.POSITIVE_INFINITY
+        : isStale
+          ? nextShow(seenAt)
+          : seenAt + lookEveryMs
       if (performance.now() >= dueAt) {
-        const before = JSON.stringify(seen)
-        seen = await view()
+        const before = seen.text
+        seen = await view(seq)
         seenAt = performance.now()
         // One that is bound is not told that something happened which changed nothing of what it sees.
-        if ((isStale && bound === undefined) || JSON.stringify(seen) !== before)
-          yield { event: 'account', seq, account: seen }
+        if ((isStale && bound === undefined) || seen.text !== before)
+          yield { event: 'account', seq, account: seen.view }
         isStale = false
       } else if (page.length < PAGE) await bell.wait(dueAt - performance.now())
+      else await breathe()
     }
   }
 
   /** The next entries; the newest alone, where they are not told. */
-  function pageAfter(id: string, seq: number, areTold: boolean): Promise<readonly StoredEntry[]> {
-    return store.entries(
-      id,
-      areTold ? { from: seq + 1, limit: PAGE } : { from: seq + 1, newestFirst: true, limit: 1 },
+  function pageAfter(watched: Watched, seq: number, areTold: boolean): Promise<readonly Found[]> {
+    const from = seq + 1
+    const query = areTold ? { from, limit: PAGE } : { from, newestFirst: true, limit: 1 }
+    return once(watched, `entries ${areTold} ${from}`, async () =>
+      (await store.entries(watched.id, query)).map((stored) => ({ stored, view: undefined })),
     )
   }
 
@@ -271,7 +288,7 @@ export function createWatcher(
    */
   async function ownOf(
     id: string,
-    page: readonly StoredEntry[],
+    page: readonly Found[],
     bound: Subject | undefined,
   ): Promise<(stored: StoredEntry) => boolean> {
     if (bound === undefined || page.length === 0) return () => true
@@ -281,7 +298,7 @@ export function createWatcher(
         ? requestKey(entry.request)
         : undefined
     }
-    const keys = [...new Set(page.map(keyOf).filter((key) => key !== undefined))]
+    const keys = [...new Set(page.map(({ stored }) => keyOf(stored)).filter((key) => key !== undefined))]
     const requests = new Map<Key, RequestCell | null>()
     if (keys.length > 0) {
       const found = await core.run(id, keys, (cells) => ({
@@ -308,9 +325,31 @@ export function createWatcher(
   }
 }
 
-function wake(streams: ReadonlySet<Stream>): void {
+/**
+ * One read for all streams of an account that want the same in the same turn of the loop: with 100 of them, decoding each entry
+ * for each let a busy account decide a sixteenth of what it does alone; read once, a third to a half.
+ */
+function once<T>({ reads }: Watched, what: string, read: () => Promise<T>): Promise<T> {
+  const known = reads.get(what)
+  if (known !== undefined) return known as Promise<T>
+  const made = read().finally(() =>
+    setImmediate(() => {
+      if (reads.get(what) === made) reads.delete(what)
+    }),
+  )
+  reads.set(what, made)
+  return made
+}
+
+/** What was on its way before may lack what they are woken for. */
+function wake({ streams, reads }: Watched): void {
+  reads.clear()
   for (const { bell } of streams) bell.ring()
 }
+
+/** All streams of an account at the same instants, so that it is looked at once for them. */
+const nextShow = (seenAt: number): number =>
+  Math.ceil((seenAt + SHOW_EVERY_MS / 2) / SHOW_EVERY_MS) * SHOW_EVERY_MS
 
 function end(stream: Stream): void {
   if (stream.ended) return

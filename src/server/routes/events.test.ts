@@ -241,3 +241,25 @@ test('a server that closes ends all streams at once, also of readers that do not
   assert.equal(await ended, true)
   deaf.destroy()
 })
+
+test('a store that fails under a stream ends its connection, and nothing else', {
+  timeout: 60_000,
+}, async () => {
+  const through = (engine: Engine): Engine => ({
+    ...engine,
+    async *watch(...given) {
+      for await (const event of engine.watch(...given)) {
+        yield event
+        if (event.event === 'entry') throw new Error('the disk is gone')
+      }
+    },
+  })
+  const on = await open({ through })
+  const listening = await listen(on.url)
+  await listening.until('event: account')
+  await use(on, 'r')
+  await assert.rejects(listening.until('never said'), TypeError)
+  while (on.world.engine.metrics.streams > 0) await pause(5)
+  assert.equal((await on.world.get('/v1/accounts/a')).status, 200)
+  await on.close()
+})

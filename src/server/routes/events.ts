@@ -134,8 +134,15 @@ function framesOf(source: AsyncIterator<AccountEvent>, end: () => void): Readabl
   return frames
 }
 
-const frameOf = (event: AccountEvent): string =>
-  `id: ${event.seq}\nevent: ${event.event}\ndata: ${JSON.stringify(event)}\n\n`
+/** Entries are the same for all who are told of them at once. */
+const frames = new WeakMap<object, string>()
+function frameOf(event: AccountEvent): string {
+  const known = event.event === 'entry' ? frames.get(event.entry) : undefined
+  if (known !== undefined) return known
+  const frame = `id: ${event.seq}\nevent: ${event.event}\ndata: ${JSON.stringify(event)}\n\n`
+  if (event.event === 'entry') frames.set(event.entry, frame)
+  return frame
+}
 
 /** Where the entry to go on after came from. */
 function asHeader(error: unknown): unknown {
