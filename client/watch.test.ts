@@ -1,6 +1,7 @@
 // Nothing missed and nothing twice, whatever happens to the connection; and what bytes mean, wherever they are cut.
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
+import { createServer } from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { openScene, type Scene } from '../test/client.ts'
@@ -40,6 +41,37 @@ describe('server-sent events', () => {
     const reader = createFrameReader()
     assert.deepEqual([reader.read(new TextEncoder().encode('id: 5\n\n')), reader.id], [[], '5'])
   })
+})
+
+test('a connection that has fallen silent is given up, and made again where it was', {
+  timeout: 60_000,
+}, async () => {
+  const asked: (string | undefined)[] = []
+  const server = createServer((request, response) => {
+    asked.push(request.headers['last-event-id']?.toString())
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.write(asked.length === 1 ? 'retry: 1\nid: 7\n\n' : 'id: 8\ndata: {"event":"entry","seq":8}\n\n')
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  const watches = createWatches({
+    ...{
+      url: `http://127.0.0.1:${port}`,
+      key: 'k',
+      fetch,
+      deadlineMs: 60_000,
+      random: () => 0,
+      silentMs: 200,
+    },
+  })
+  for await (const event of watches.watch('a')) {
+    assert.equal(event.seq, 8)
+    break
+  }
+  // On a slow machine the second may have fallen silent, too, before it was read.
+  assert.deepEqual(asked.slice(0, 2), [undefined, '7'])
+  server.closeAllConnections()
+  await new Promise((resolve) => server.close(resolve))
 })
 
 describe('an account that is watched', { timeout: 180_000 }, () => {

@@ -29,6 +29,8 @@ export interface WatchesOptions {
   /** How long it may take until a connection stands. */
   readonly deadlineMs: number
   readonly random: () => number
+  /** After how long without a sign of life a connection is given up: 45 s. */
+  readonly silentMs?: number
 }
 
 /** A server shows every 15 s that it lives. */
@@ -37,7 +39,8 @@ const SILENT_MS = 45_000
 const RETRY_MS = 1_000
 const MAX_RETRY_MS = 10_000
 
-export function createWatches({ url, key, fetch, deadlineMs, random }: WatchesOptions): Watches {
+export function createWatches(given: WatchesOptions): Watches {
+  const { url, key, fetch, deadlineMs, random, silentMs = SILENT_MS } = given
   const base = url.replace(/\/+$/, '')
   /** What ends each that is open. */
   const open = new Set<() => void>()
@@ -72,7 +75,7 @@ export function createWatches({ url, key, fetch, deadlineMs, random }: WatchesOp
     connection: AbortController,
   ): AsyncGenerator<AccountEvent, undefined> {
     for (;;) {
-      const silent = setTimeout(() => connection.abort(unavailable('Sluice has fallen silent')), SILENT_MS)
+      const silent = setTimeout(() => connection.abort(unavailable('Sluice has fallen silent')), silentMs)
       const { done, value } = await reader.read().finally(() => clearTimeout(silent))
       if (done) return
       for (const { data } of frames.read(value)) yield JSON.parse(data) as AccountEvent

@@ -99,7 +99,8 @@ for (const [name, make] of Object.entries(stores)) {
     before(async () => {
       const made = make()
       remove = made.remove
-      engine = await open(made.store)
+      // What this process writes is heard of without looking for it.
+      engine = await open(made.store, { watch: { pollEveryMs: 600_000 } })
     })
     after(async () => {
       await engine.close()
