@@ -174,6 +174,62 @@ describe('access', () => {
     assert.deepEqual({ held, available }, { held: '0', available: '100' })
   })
 
+  const POINTS = [
+    ...['before', 'reserve sent', 'reserve answered', 'begun', 'reported', 'extend sent', 'extend answered'],
+    ...['done', 'settle sent', 'settle answered'],
+  ]
+  for (const point of POINTS) {
+    test(`a call that is given up (${point}) holds nothing, and is charged what it told`, async () => {
+      const account = `given-up-${point.replaceAll(' ', '-')}`
+      await scene.account(account, '100', 'steady')
+      const controller = new AbortController()
+      const reached = (here: string): void => {
+        if (here === point) controller.abort(new Error('enough'))
+      }
+      const client = scene.client({
+        togetherMs: 0,
+        async fetch(input, init) {
+          const op = String(input).split('/').at(-1)
+          reached(`${op} sent`)
+          const response = await fetch(input, init)
+          reached(`${op} answered`)
+          return response
+        },
+      })
+      reached('before')
+      const request = { ...write(account, 10), request_id: 'r' }
+      const running = client.access(
+        request,
+        async (lease) => {
+          reached('begun')
+          lease.signal.throwIfAborted()
+          // More than three quarters: an extend leaves by itself.
+          lease.report({ words: 9 })
+          reached('reported')
+          while (lease.granted === '10') {
+            lease.signal.throwIfAborted()
+            await pause(1)
+          }
+          reached('done')
+          return 'text'
+        },
+        { signal: controller.signal },
+      )
+      const ended = await running.then(
+        ({ ok }) => ok,
+        ({ message }) => message,
+      )
+      assert.ok(await client.flush())
+      assert.equal(client.running, 0)
+      const told = POINTS.indexOf(point) >= POINTS.indexOf('reported')
+      const isWhole = POINTS.indexOf(point) >= POINTS.indexOf('extend answered')
+      if (!told) assert.equal(ended, 'enough')
+      if (isWhole && point !== 'extend answered') assert.equal(ended, true)
+      const { held, available } = await credits(account)
+      assert.deepEqual({ held, available }, { held: '0', available: told ? '91' : '100' })
+    })
+  }
+
   test('closing ends what runs', async () => {
     await scene.account('closes', '100')
     const client = scene.client()
