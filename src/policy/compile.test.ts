@@ -499,18 +499,11 @@ test('usage is told apart by what the policy names, else by what prices depend o
   assert.equal(dimensionsOf({ ...(whole({}) as object), features: many }).length, 9)
 })
 
-test('the compiled policy is frozen', () => {
+test('the compiled policy is frozen, but for its lists', () => {
   const policy = compilePolicy(1, example('minimal'))
   const plan = policy.plans.get('standard')
-  for (const value of [
-    policy,
-    plan,
-    plan?.waterfall,
-    plan?.waterfall[0],
-    policy.features.get('chat')?.card.lines[0],
-  ]) {
+  for (const value of [policy, plan, plan?.waterfall[0], policy.features.get('chat')?.card.lines[0]])
     assert.ok(Object.isFrozen(value))
-  }
 })
 
 test('definePolicy answers a valid document and throws for another', () => {
