@@ -30,10 +30,19 @@ function invalid(path: string, message: string, remedy: string): never {
 
 // --- the alphabet of input
 
-const ID = /^[!-~]{1,128}$/
+const MAX_ID = 128
 export function id(value: unknown, path: string): string {
-  if (typeof value === 'string' && ID.test(value) && value !== '__proto__') return value
-  return invalid(path, 'not an id', 'send 1 to 128 printable ASCII characters without space')
+  if (typeof value === 'string' && isId(value) && value !== '__proto__') return value
+  return invalid(path, 'not an id', `send 1 to ${MAX_ID} printable ASCII characters without space`)
+}
+/** A loop, since an operation has ten ids, and a regular expression takes five times as long for each. */
+function isId(text: string): boolean {
+  if (text.length === 0 || text.length > MAX_ID) return false
+  for (let place = 0; place < text.length; place++) {
+    const code = text.charCodeAt(place)
+    if (code <= 0x20 || code >= 0x7f) return false
+  }
+  return true
 }
 
 export function text(value: unknown, path: string, max = MAX_TEXT): string {
@@ -141,11 +150,14 @@ function meaning(...parts: readonly unknown[]): string {
 function ordered(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value ?? null
   const names = Object.keys(value)
-  for (let place = 1; place < names.length; place++) {
-    if ((names[place - 1] as string) > (names[place] as string))
-      return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-  }
+  for (let place = 1; place < names.length; place++)
+    if ((names[place - 1] as string) > (names[place] as string)) return inOrder(value, names.sort())
   return value
+}
+function inOrder(value: object, names: readonly string[]): object {
+  const record: Record<string, unknown> = {}
+  for (const name of names) record[name] = (value as Record<string, unknown>)[name]
+  return record
 }
 
 // --- operations
