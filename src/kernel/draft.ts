@@ -11,7 +11,7 @@ import {
   type ChangeBody,
   type ChangeName,
   type ChargeBody,
-  chainHash,
+  chained,
   type DecisionBody,
   ENTRY_FORMAT,
   type Entry,
@@ -276,8 +276,8 @@ export class Draft {
     })
     // The texts are joined, since to merge the objects first takes as long again as writing them.
     const text = `${head.slice(0, -1)},${JSON.stringify(body).slice(1)}`
-    const hash = chainHash(this.account.head.hash, text, context.sha256)
-    this.#entries.push({ seq, kind, body: text, private: person, hash })
+    const { body: whole, hash } = chained(this.account.head.hash, text, context.sha256)
+    this.#entries.push({ seq, kind, body: whole, private: person, hash })
     this.account.head = { seq, hash }
     return seq
   }

@@ -253,6 +253,16 @@ export function chainHash(previousHash: string, body: string, sha256: Sha256): s
   return sha256(`${previousHash}\n${body}`)
 }
 
+/** An entry's text with its hash: the text is cut out of what was hashed, so that its pieces are put together once. */
+export function chained(
+  previousHash: string,
+  body: string,
+  sha256: Sha256,
+): { readonly body: string; readonly hash: string } {
+  const text = `${previousHash}\n${body}`
+  return { hash: sha256(text), body: text.slice(previousHash.length + 1) }
+}
+
 /** Reads an entry's text back. The text is Sluice's own, so it is not checked again here: `audit` does. */
 export function readEntry(stored: StoredEntry): Entry {
   return JSON.parse(stored.body) as Entry
