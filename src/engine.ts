@@ -88,8 +88,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     const cell = cells.get('account') as AccountCell | null | undefined
     const known =
       cell === null || cell === undefined ? undefined : env.policy.active.plans.get(cell.plan)?.class
-    if (known === undefined || known === 'standard') classes.delete(account)
-    else if (classes.size < MAX_CLASSES || classes.has(account)) classes.set(account, known)
+    if (known === undefined || known === 'standard') {
+      if (classes.size > 0) classes.delete(account)
+    } else if (classes.size < MAX_CLASSES || classes.has(account)) classes.set(account, known)
   }
 
   function decided(

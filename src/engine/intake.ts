@@ -151,10 +151,18 @@ function ordered(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value ?? null
   const names = Object.keys(value)
   for (let place = 1; place < names.length; place++)
-    if ((names[place - 1] as string) > (names[place] as string)) return inOrder(value, names.sort())
+    if ((names[place - 1] as string) > (names[place] as string)) return inOrder(value, names)
   return value
 }
-function inOrder(value: object, names: readonly string[]): object {
+/** Each name is put in its place by hand: the platform's sort takes a kilobyte for three names. */
+function inOrder(value: object, names: string[]): object {
+  for (let next = 1; next < names.length; next++) {
+    const name = names[next] as string
+    let place = next
+    for (; place > 0 && (names[place - 1] as string) > name; place--)
+      names[place] = names[place - 1] as string
+    names[place] = name
+  }
   const record: Record<string, unknown> = {}
   for (const name of names) record[name] = (value as Record<string, unknown>)[name]
   return record

@@ -419,6 +419,9 @@ function restoreBudgets(draft: Draft, request: RequestCell, amount: Micros, spen
 
 /** Parts by source, in the order first drawn: a source that paid within the hold and beyond it is told once. */
 export function splitOf(parts: readonly Part[]): Split {
+  const [only] = parts
+  // In most cases; a list that begins empty takes room for 17.
+  if (only !== undefined && parts.length === 1) return [[only.source, only.amount]]
   const split: [source: string, amount: Micros][] = []
   for (const { source, amount } of parts) {
     const same = split.find((share) => share[0] === source)

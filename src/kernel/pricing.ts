@@ -1,5 +1,5 @@
 /** What is asked for, in µCU: by the feature's rate card, or as the caller states it. */
-import { type Attributes, price, type Quantities, type RateLine, rateLine } from '../ledger/price.ts'
+import { type Attributes, price, type Quantities, type RateLine } from '../ledger/price.ts'
 import type { Micros } from '../units.ts'
 import { fail } from './faults.ts'
 import type { Feature, Plan, Policy } from './plan.ts'
@@ -61,5 +61,5 @@ export function priceAsk(feature: Feature, attributes: Attributes, ask: Ask, pla
       },
     )
   }
-  return { cost: priced.costMicros, quantities, line: rateLine(feature.card, attributes) }
+  return { cost: priced.costMicros, quantities, line: feature.card.lines[priced.line] }
 }
