@@ -23,12 +23,17 @@ const MOST = 999_999_999_999_999
 export function decisionHeaders(answer: DecisionAnswer): DecisionHeaders {
   let policies = ''
   let states = ''
+  let told: Limit | undefined
+  let partition = ''
   for (const limit of answer.limits) {
     const name = quoted(limit.name)
     const unit = unitOf(limit)
     if (name === undefined || unit === undefined) continue
     const comma = policies === '' ? '' : ', '
-    const partition = partitionOf(limit)
+    // Most limits of an answer are of one subject.
+    if (told === undefined || limit.by !== told.by || limit.subject !== told.subject)
+      partition = partitionOf(limit)
+    told = limit
     policies += `${comma}${name};q=${quota(limit.limit, limit.unit)}${unit}${partition}`
     const resets = limit.resets_at === undefined ? '' : `;t=${seconds(limit.resets_at - answer.decided_at)}`
     states += `${comma}${name};r=${quota(limit.remaining, limit.unit)}${resets}${partition}`
