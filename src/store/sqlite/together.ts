@@ -29,10 +29,8 @@ export function together(
     writing = false
   }
   async function writeOnce(batches: readonly Waiting[]): Promise<void> {
-    const [first] = batches
-    await write(
-      batches.length === 1 && first !== undefined ? first.rows : batches.flatMap(({ rows }) => rows),
-    )
+    // Not `flatMap`, which takes twenty times as long.
+    await write(([] as Rows).concat(...batches.map(({ rows }) => rows)))
     for (const { resolve } of batches) resolve()
   }
   async function afterFailure(batches: readonly Waiting[], error: unknown): Promise<void> {
