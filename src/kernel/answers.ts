@@ -13,7 +13,7 @@ export interface Decided {
   readonly subject: Subject
   readonly state: RequestState | 'none'
   readonly replayed: boolean
-  readonly advice?: Advice
+  readonly advice?: Advice | undefined
   /** An answer that was worked out and not kept. */
   readonly dryRun?: boolean
 }

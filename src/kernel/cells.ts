@@ -195,7 +195,7 @@ export interface Hold {
   readonly onExpiry: 'release' | 'charge'
   granted: Micros
   /** What is held as quantities, where an estimate was priced. */
-  estimate?: Quantities
+  estimate?: Quantities | undefined
   parts: Part[]
   guards: GuardHold[]
 }

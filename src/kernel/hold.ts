@@ -121,7 +121,7 @@ export function takeHold(
     maxEndAt: nowAt + plan.hold.maxLifetimeMs,
     onExpiry: plan.hold.onExpiry,
     granted: verdict.granted,
-    ...(verdict.quantities === undefined ? {} : { estimate: verdict.quantities }),
+    estimate: verdict.quantities,
     parts: [...verdict.parts],
     guards,
   }

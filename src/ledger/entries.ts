@@ -78,8 +78,8 @@ export interface DecisionBody {
   /** What was asked for in all, and what is held in all after this decision. */
   readonly cost: Micros
   readonly granted: Micros
-  readonly estimate?: Quantities
-  readonly granted_estimate?: Quantities
+  readonly estimate?: Quantities | undefined
+  readonly granted_estimate?: Quantities | undefined
   readonly from: Split
   readonly expires_at: Millis | null
   readonly limits: readonly LimitLine[]
