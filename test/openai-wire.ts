@@ -43,11 +43,10 @@ export function chatStream(got: Got, response: ServerResponse) {
     piece(delta: ChatCompletionChunk.Choice.Delta, index = 0): void {
       tell({ choices: [{ index, delta, finish_reason: null }] })
     },
-    finish(why: ChatCompletionChunk.Choice['finish_reason'], ...indexes: readonly number[]): void {
-      for (const index of indexes.length === 0 ? [0] : indexes)
-        tell({ choices: [{ index, delta: {}, finish_reason: why }] })
+    finish(why: ChatCompletionChunk.Choice['finish_reason'], usage = TOLD): void {
+      tell({ choices: [{ index: 0, delta: {}, finish_reason: why }] })
       const asks = got.body.stream_options as { include_usage?: boolean } | undefined
-      if (asks?.include_usage === true) tell({ choices: [], usage: TOLD })
+      if (asks?.include_usage === true) tell({ choices: [], usage })
       stream.tell('[DONE]')
       stream.end()
     },

@@ -7,12 +7,13 @@ import type { Caller, Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
 import { bearer, createKeyring, type Key } from '../keyring.ts'
 import type { Subject } from '../wire.ts'
+import { readBody } from './bodies.ts'
 import { createCalls } from './calls.ts'
 import type { GatewayConfig, PlanConfig } from './config.ts'
-import { badRequest, failureOf, notFound, type Told, tooBig } from './failures.ts'
+import { failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
 import { passThrough } from './pass.ts'
-import type { Endpoint, Json, Provider } from './provider.ts'
+import type { Endpoint, Provider } from './provider.ts'
 import { openai } from './providers/openai.ts'
 import { createUpstream } from './upstream.ts'
 import { createWaiting } from './waiting.ts'
@@ -85,8 +86,8 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
         if (told !== undefined) refuse(told)
         return
       }
-      const body = await jsonBody(request, config.maxBodyBytes)
-      if ('failure' in body) return refuse(body as Told)
+      const brought = await readBody(request, endpoint.takes, config.maxBodyBytes)
+      if ('failure' in brought) return refuse(brought)
       const told = await forward.metered({
         request,
         response,
@@ -94,7 +95,7 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
         subject: subjectOf(key),
         access: calls.of(caller),
         plan: await planOf(account),
-        ...{ provider, endpoint, meter, path, body: body as Json, gone: gone.signal },
+        ...{ provider, endpoint, meter, path, ...brought, gone: gone.signal },
       })
       if (told !== undefined) refuse(told)
     } catch (error) {
@@ -189,25 +190,6 @@ function plans(engine: Engine, config: GatewayConfig): (account: string) => Prom
     kept.set(account, { plan, until: performance.now() + PLAN_KEPT_MS })
     return plan
   }
-}
-
-async function jsonBody(request: IncomingMessage, most: number): Promise<Json | Told> {
-  const type = request.headers['content-type'] ?? ''
-  if (!/^application\/json\b/i.test(type))
-    return badRequest('media_type', 'send JSON: content-type application/json')
-  const pieces: Buffer[] = []
-  let size = 0
-  if (Number(request.headers['content-length'] ?? 0) > most) return tooBig(`a body is at most ${most} bytes`)
-  for await (const piece of request) {
-    size += (piece as Buffer).length
-    if (size > most) return tooBig(`a body is at most ${most} bytes`)
-    pieces.push(piece as Buffer)
-  }
-  try {
-    const value: unknown = JSON.parse(Buffer.concat(pieces).toString('utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
-  } catch {}
-  return badRequest('invalid', 'the body is not a JSON object')
 }
 
 function answerFailure(response: ServerResponse, provider: Provider, { failure, headers }: Told): void {

@@ -1,8 +1,10 @@
 /** Calls that cost nothing: they go through to the first upstream of their provider. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
+import { allOf } from './bodies.ts'
 import type { GatewayConfig } from './config.ts'
 import type { Told } from './failures.ts'
-import { badUpstream, failureOf } from './failures.ts'
+import { badUpstream, failureOf, tooBig } from './failures.ts'
 import { forCaller, forUpstream } from './headers.ts'
 import type { Endpoint, Provider } from './provider.ts'
 import type { Upstream } from './upstream.ts'
@@ -20,16 +22,18 @@ export interface Passing {
 
 /** Answers what went wrong before anything was sent. */
 export async function passThrough(passing: Passing): Promise<Told | undefined> {
-  const { request, response, upstreams, provider, endpoint, path, gone } = passing
+  const { request, response, config, upstreams, provider, endpoint, path, gone } = passing
   const upstream = [...upstreams.values()].find(({ config }) => config.provider === provider)
   if (upstream === undefined) return badUpstream('no_route', `nothing serves ${endpoint.name}`)
   const { key } = upstream.config
   try {
+    const body = await allOf(request, config.maxBodyBytes)
+    if (body === undefined) return tooBig(`a body is at most ${config.maxBodyBytes} bytes`)
     const answer = await upstream.send({
       method: endpoint.method,
       path,
       headers: { ...forUpstream(request.headers), ...(key !== undefined && provider.authorize(key)) },
-      body: undefined,
+      body: body.length === 0 ? undefined : body,
       signal: gone,
     })
     if (answer.status === 401 || answer.status === 403) {
@@ -37,8 +41,7 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
       return badUpstream('upstream_wrong', 'the upstream refused the gateway')
     }
     response.writeHead(answer.status, forCaller(answer.headers))
-    for await (const piece of answer.body) response.write(piece)
-    response.end()
+    await pipeline(answer.body, response)
     return undefined
   } catch (error) {
     if (!response.headersSent) return failureOf(error)
