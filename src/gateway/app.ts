@@ -9,7 +9,7 @@ import { bearer, createKeyring, type Key } from '../keyring.ts'
 import type { Subject } from '../wire.ts'
 import { readBody } from './bodies.ts'
 import { createCalls } from './calls.ts'
-import type { GatewayConfig, PlanConfig } from './config.ts'
+import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
 import { failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
 import { passThrough } from './pass.ts'
@@ -40,6 +40,8 @@ const PLAN_KEPT_MS = 5_000
 interface Found {
   readonly provider: Provider
   readonly endpoint: Endpoint
+  /** Of a path by the owner's rules. */
+  readonly own?: PathConfig
 }
 
 export function createGateway({ engine, config, onFault = () => {} }: GatewayOptions): Gateway {
@@ -81,6 +83,7 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
           provider,
           endpoint,
           path,
+          to: found.own?.upstream,
           gone: gone.signal,
         })
         if (told !== undefined) refuse(told)
@@ -96,6 +99,7 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
         access: calls.of(caller),
         plan: await planOf(account),
         ...{ provider, endpoint, meter, path, ...brought, gone: gone.signal },
+        route: found.own?.route,
       })
       if (told !== undefined) refuse(told)
     } catch (error) {
@@ -155,13 +159,14 @@ function secretOf({ headers }: IncomingMessage, { keyHeader }: Provider): string
 /** Which endpoint of a provider that has an upstream a call is. */
 function finder(config: GatewayConfig) {
   const providers = [...new Set([...config.upstreams.values()].map(({ provider }) => provider))]
-  const all = providers.flatMap((provider) =>
-    provider.endpoints.map((endpoint) => ({ provider, endpoint, path: pathPattern(endpoint.path) })),
-  )
+  const all = [
+    ...config.paths.map((own) => ({ provider: own.upstream.provider, endpoint: own.endpoint, own })),
+    ...providers.flatMap((provider) => provider.endpoints.map((endpoint) => ({ provider, endpoint }))),
+  ].map((found: Found) => ({ ...found, path: pathPattern(found.endpoint.path) }))
   return (request: IncomingMessage, pathname: string): Found | undefined => {
     const fits = all.filter(({ endpoint, path }) => endpoint.method === request.method && path.test(pathname))
-    const own = fits.find(({ provider }) => provider.isOwn?.(request.headers) === true)
-    return own ?? fits[0]
+    const known = fits.find(({ provider }) => provider.isOwn?.(request.headers) === true)
+    return fits[0]?.own === undefined ? (known ?? fits[0]) : fits[0]
   }
 }
 

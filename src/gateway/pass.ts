@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { allOf } from './bodies.ts'
-import type { GatewayConfig } from './config.ts'
+import type { GatewayConfig, UpstreamConfig } from './config.ts'
 import type { Told } from './failures.ts'
 import { badUpstream, failureOf, tooBig } from './failures.ts'
 import { forCaller, forUpstream } from './headers.ts'
@@ -17,13 +17,18 @@ export interface Passing {
   readonly provider: Provider
   readonly endpoint: Endpoint
   readonly path: string
+  /** Where the owner's rule for its path sends it; else to the first of its provider. */
+  readonly to: UpstreamConfig | undefined
   readonly gone: AbortSignal
 }
 
 /** Answers what went wrong before anything was sent. */
 export async function passThrough(passing: Passing): Promise<Told | undefined> {
   const { request, response, config, upstreams, provider, endpoint, path, gone } = passing
-  const upstream = [...upstreams.values()].find(({ config }) => config.provider === provider)
+  const upstream =
+    passing.to === undefined
+      ? [...upstreams.values()].find((one) => one.config.provider === provider)
+      : upstreams.get(passing.to.name)
   if (upstream === undefined) return badUpstream('no_route', `nothing serves ${endpoint.name}`)
   const { key } = upstream.config
   try {

@@ -256,6 +256,9 @@ describe('pictures and sound', () => {
       '--x\r\ncontent-disposition: form-data; name="model"',
     ])
       assert.equal((await send(body, broken)).status, 400)
+    const many = '--x\r\ncontent-disposition: form-data; name="a"\r\n\r\nb\r\n'.repeat(300)
+    const response = await send(`${many}--x--\r\n`, broken)
+    assert.match(await response.text(), /at most 200 fields/)
     assert.equal(scene.upstream.got.length, before)
   })
 
