@@ -97,7 +97,8 @@ const Path = Type.Object(
   },
   strict,
 )
-const Document = Type.Object(
+/** What a configuration may say. */
+export const configSchema = Type.Object(
   {
     upstreams: Type.Record(Type.String({ pattern: NAME }), Upstream),
     routes: Type.Array(Route, { minItems: 1, maxItems: 1_000 }),
@@ -226,7 +227,7 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
   }
 }
 
-type Written = Type.Static<typeof Document>
+type Written = Type.Static<typeof configSchema>
 
 function documentOf(text: string): Written {
   let value: unknown
@@ -235,7 +236,7 @@ function documentOf(text: string): Written {
   } catch (error) {
     throw wrong('', `it is not YAML: ${(error as Error).message.split('\n', 1)[0]}`, 'Mend that line.')
   }
-  for (const { instancePath, message } of Value.Errors(Document, value)) {
+  for (const { instancePath, message } of Value.Errors(configSchema, value)) {
     throw wrong(instancePath, message, 'docs/reference/gateway.md has all fields.')
   }
   return value as Written

@@ -156,7 +156,10 @@ function chatStream(isUsageWanted: boolean, kind: string): StreamReader {
 const embeddings: Meter = {
   read: (body) => ({ ...asked(body, body.input ?? '', undefined), stream: false, grows: undefined }),
   write: withModel,
-  usage: (answer) => tokensOf(answer.usage),
+  usage(answer) {
+    const input = countOf(object(answer.usage)?.prompt_tokens)
+    return input === undefined ? undefined : { input_tokens: String(input) }
+  },
 }
 
 const post = (name: string, path: string, meter: Meter, takes: Endpoint['takes'] = 'json'): Endpoint => ({
