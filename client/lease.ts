@@ -36,6 +36,7 @@ export interface Lease {
   reportCost(used: AmountIn, how?: Reported): boolean
 }
 
+/** How what is reported came to be known. */
 export interface Reported {
   /** This was counted or guessed: the charge says so, unless a later report without it replaces this one. */
   readonly estimated?: boolean

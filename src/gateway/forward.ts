@@ -201,7 +201,8 @@ async function written(
 ): Promise<{ readonly body: Buffer | string | undefined; readonly type: string | undefined }> {
   const { form, bytes, meter } = call
   if (form !== undefined) {
-    if (granted.model !== undefined) form.set('model', granted.model)
+    // A try before this one may have left the name of its own.
+    if (typeof call.body.model === 'string') form.set('model', granted.model ?? call.body.model)
     const whole = new Response(form)
     return {
       body: Buffer.from(await whole.arrayBuffer()),
