@@ -64,7 +64,8 @@ export interface GatewaySceneOptions {
   readonly policy?: PolicyDocument
   /** In YAML, beside `upstreams`; `routes` is one for everything where it has none. */
   readonly config?: string
-  readonly provider?: string
+  /** Upstreams by name, and the provider of each: all of them are the one that a test scripts. `main` alone where it is absent. */
+  readonly upstreams?: Readonly<Record<string, string>>
   /** What the upstream answers where no script waits. */
   readonly usual: Script
 }
@@ -83,6 +84,7 @@ export interface GatewayScene {
   settled(account: string): Promise<AccountView>
   /** Usage over all once all calls have ended. */
   used(account: string): Promise<Pick<UsageRow, 'charged' | 'quantities' | 'requests'> | undefined>
+  /** The books must be right then. */
   close(): Promise<void>
 }
 
@@ -93,7 +95,10 @@ export async function openGateway(options: GatewaySceneOptions): Promise<Gateway
   const written = options.config ?? ''
   const config = readConfig(
     [
-      `upstreams: { main: { provider: ${options.provider ?? 'openai'}, url: '${upstream.url}', key_env: KEY } }`,
+      'upstreams:',
+      ...Object.entries(options.upstreams ?? { main: 'openai' }).map(
+        ([name, provider]) => `  ${name}: { provider: ${provider}, url: '${upstream.url}', key_env: KEY }`,
+      ),
       /^routes:/m.test(written) ? '' : 'routes: [{ upstream: main, feature: chat }]',
       written,
     ].join('\n'),
@@ -132,9 +137,11 @@ export async function openGateway(options: GatewaySceneOptions): Promise<Gateway
     },
     async close() {
       await gateway.close(100)
+      const wrong: unknown[] = []
+      await engine.audit({ onDisagreement: (one) => wrong.push(one) })
       await engine.close()
       await upstream.close()
-      assert.deepEqual(faults, [])
+      assert.deepEqual([faults, wrong], [[], []])
     },
   }
 }

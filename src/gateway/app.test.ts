@@ -171,6 +171,30 @@ describe('the gateway', () => {
     })
   })
 
+  test('a whole answer whose caller has gone is read to its end, and charged', async () => {
+    const key = await scene.account('gone', '1000')
+    const gone = new AbortController()
+    scene.upstream.next(async (got, response) => {
+      const text = JSON.stringify(chatAnswer(got))
+      response.writeHead(200, { 'content-type': 'application/json', 'content-length': text.length })
+      response.write(text.slice(0, 20))
+      await closed
+      response.end(text.slice(20))
+    })
+    let close = (): void => {}
+    const closed = new Promise<void>((resolve) => {
+      close = resolve
+    })
+    const response = await fetch(`${scene.url}${CHAT}`, {
+      ...{ method: 'POST', body: JSON.stringify(body), signal: gone.signal },
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+    })
+    gone.abort()
+    await response.text().catch(() => {})
+    close()
+    assert.equal((await scene.used('gone'))?.charged, '34.2')
+  })
+
   describe('bodies', () => {
     test('that are not JSON are refused in the shape of the provider', async () => {
       const key = await scene.account('bodies', '1000')

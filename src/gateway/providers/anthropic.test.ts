@@ -27,7 +27,7 @@ const POLICY = {
 describe('the package of Anthropic', () => {
   let scene: GatewayScene
   before(async () => {
-    scene = await openGateway({ usual: speakAnthropic, provider: 'anthropic', policy: POLICY })
+    scene = await openGateway({ usual: speakAnthropic, upstreams: { main: 'anthropic' }, policy: POLICY })
   })
   after(() => scene.close())
   afterEach(() => assert.deepEqual(scene.faults, []))
