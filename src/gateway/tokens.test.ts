@@ -22,20 +22,20 @@ describe('tokens are counted', () => {
   })
 
   test('in long text with as good as no difference', async () => {
-    const text = 'The quick brown fox, aged 12, jumps over 3 lazy dogs.\n'.repeat(2_000)
+    const text = 'The quick brown fox, aged 12, jumps over 3 lazy dogs.\n'.repeat(1_800)
     const [counted, whole] = [await countTokens(text), encode(text).length]
     assert.ok(Math.abs(counted - whole) / whole < 0.001, `${counted} for ${whole}`)
   })
 
   const hostile: readonly [name: string, text: string][] = [
-    ['equal letters', 'a'.repeat(200_000)],
-    ['random letters', signs(200_000, 97, 26)],
-    ['random ideographs', signs(200_000, 0x4e00, 20_000)],
-    ['random pictures', signs(100_000, 0x1f300, 500)],
-    ['spaces', ' '.repeat(200_000)],
-    ['equal signs', '!'.repeat(200_000)],
-    ['halves of pairs', '\ud83d'.repeat(200_000)],
-    ['names of special tokens', '<|endoftext|>'.repeat(15_000)],
+    ['equal letters', 'a'.repeat(100_000)],
+    ['random letters', signs(100_000, 97, 26)],
+    ['random ideographs', signs(100_000, 0x4e00, 20_000)],
+    ['random pictures', signs(50_000, 0x1f300, 500)],
+    ['spaces', ' '.repeat(100_000)],
+    ['equal signs', '!'.repeat(100_000)],
+    ['halves of pairs', '\ud83d'.repeat(100_000)],
+    ['names of special tokens', '<|endoftext|>'.repeat(7_500)],
   ]
   for (const [name, text] of hostile)
     test(`and others have their turn meanwhile: ${name}`, async () => {
@@ -49,7 +49,7 @@ describe('tokens are counted', () => {
       const tokens = await countTokens(text)
       isDone = true
       assert.ok(tokens > 0 && tokens < 4 * text.length, `${tokens}`)
-      assert.ok(turns >= text.length / 5_000, `${turns}`)
+      assert.ok(turns >= text.length / 1_100, `${turns}`)
     })
 
   test('roughly by bytes, so that scripts with few characters a token are not taken for short', () => {

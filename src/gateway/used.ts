@@ -8,7 +8,7 @@ import type { Asked } from './provider.ts'
 import { countTokens, roughTokens, tokensIn } from './tokens.ts'
 
 /** Text that is kept to be counted. */
-const MAX_KEPT_CHARACTERS = 200_000
+const MAX_KEPT_CHARACTERS = 100_000
 
 /** What is held for it. Of an answer that grows less is welcome, down to what each of its parts needs to be of use. */
 export function neededBy(
