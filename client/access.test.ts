@@ -52,6 +52,24 @@ describe('access', () => {
     assert.equal((await credits('silent')).held, '0')
   })
 
+  test('a charge says that it is estimated where the last report did', async () => {
+    await scene.account('guesses', '100')
+    const client = scene.client()
+    const estimated = async (id: string) => {
+      const { entries } = await client.explain('guesses', id)
+      return entries.find(({ kind }) => kind === 'usage')?.body.estimated
+    }
+    await client.access({ ...write('guesses', 10), request_id: 'counted' }, (lease) =>
+      lease.report({ words: 3 }, { estimated: true }),
+    )
+    assert.equal(await estimated('counted'), true)
+    await client.access({ ...write('guesses', 10), request_id: 'told' }, (lease) => {
+      lease.report({ words: 3 }, { estimated: true })
+      lease.report({ words: 4 })
+    })
+    assert.equal(await estimated('told'), undefined)
+  })
+
   test('work that reports nothing is charged what is held: by default, of a part, or by its cost', async () => {
     await scene.account('quiet', '5')
     const client = scene.client()

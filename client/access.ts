@@ -262,6 +262,7 @@ export function createAccesses(given: AccessesOptions): Accesses {
             ...(subject !== undefined && { subject }),
             ...(attributes !== undefined && { attributes }),
             ...usage,
+            ...(one.used.estimated === true && { estimated: true }),
             ...(options.endpoint !== undefined && { endpoint: options.endpoint }),
             started_at: startedAt,
             duration_ms: Date.now() - startedAt,

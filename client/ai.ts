@@ -135,7 +135,7 @@ function meteredParts<P extends ModelPart>(
   function see({ type, delta, usage }: ModelPart): void {
     if (typeof delta === 'string') {
       characters += delta.length
-      lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) })
+      lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) }, { estimated: true })
     } else if (type === 'finish') {
       lease.report({ ...tokensOf(usage as ModelUsage) })
       isWhole = true

@@ -31,9 +31,15 @@ export interface Lease {
    * as you like. The hold is extended before it runs out. False when the work must stop. Throws a `RangeError` for what is no
    * decimal from 0 on with at most six places.
    */
-  report(used: QuantitiesIn): boolean
+  report(used: QuantitiesIn, how?: Reported): boolean
   /** The same for work that knows its cost. */
-  reportCost(used: AmountIn): boolean
+  reportCost(used: AmountIn, how?: Reported): boolean
+}
+
+/** How what is reported came to be known. */
+export interface Reported {
+  /** This was counted or guessed: the charge says so, unless a later report without it replaces this one. */
+  readonly estimated?: boolean
 }
 
 export interface LeaseOptions {
@@ -49,7 +55,7 @@ export interface LeaseOptions {
 export interface LiveLease {
   readonly lease: Lease
   /** What was reported: none, quantities or a cost. */
-  readonly used: { readonly quantities?: QuantitiesIn; readonly cost?: AmountIn }
+  readonly used: { readonly quantities?: QuantitiesIn; readonly cost?: AmountIn; readonly estimated?: true }
   stop(reason: unknown): void
   /** Lets go of timers and listeners. What is on its way goes on: its end is awaited. */
   end(): Promise<void>
@@ -72,6 +78,7 @@ export function createLease(options: LeaseOptions): LiveLease {
   let grantedEstimate = estimateOf(decision, request.estimate)
   let quantities: Record<string, AmountIn> | undefined
   let cost: AmountIn | undefined
+  let estimated = false
   let step = 0
   let unsure: ExtendRequest | undefined
   let asking: Promise<void> | undefined
@@ -200,6 +207,7 @@ export function createLease(options: LeaseOptions): LiveLease {
   const usedSoFar = () => ({
     ...(quantities !== undefined && { quantities }),
     ...(cost !== undefined && { cost }),
+    ...(estimated && { estimated: true as const }),
   })
 
   const lease: Lease = {
@@ -214,13 +222,15 @@ export function createLease(options: LeaseOptions): LiveLease {
     },
     signal: controller.signal,
     local: decision === undefined,
-    report(used) {
+    report(used, how) {
       Object.values(used).forEach(microsOf)
+      estimated = how?.estimated === true
       quantities = { ...quantities, ...used }
       return reported()
     },
-    reportCost(used) {
+    reportCost(used, how) {
       microsOf(used)
+      estimated = how?.estimated === true
       cost = used
       return reported()
     },

@@ -149,7 +149,8 @@ function eventsRead({ lease }: Opened, input: number): Read {
         continue
       }
       characters += deltaOf(event)
-      if (!told) lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) })
+      if (!told)
+        lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) }, { estimated: true })
     }
     return whole
   }

@@ -116,6 +116,8 @@ export interface SettleRequest {
   readonly endpoint?: string
   readonly started_at?: number
   readonly duration_ms?: number
+  /** What was used was counted or guessed, and not told by what did the work. */
+  readonly estimated?: boolean
 }
 
 export interface RecordRequest {
@@ -129,6 +131,8 @@ export interface RecordRequest {
   readonly at?: number
   readonly endpoint?: string
   readonly duration_ms?: number
+  /** What was used was counted or guessed, and not told by what did the work. */
+  readonly estimated?: boolean
 }
 
 export interface ChargeAnswer {

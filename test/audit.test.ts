@@ -73,6 +73,15 @@ const HISTORIES: Readonly<Record<string, (on: Played) => Promise<void>>> = {
     await on.refund('r1', 'f1', '3')
     await on.refund('r1', 'f2')
   },
+  'usage that was counted and not told': async (on) => {
+    await on.create('small')
+    await on.grant('bought', '20')
+    await on.reserve('r1', '8')
+    await on.engine.settle({ account: 'acme', request_id: 'r1', cost: '3', estimated: true })
+    await on.engine.record({
+      ...{ account: 'acme', request_id: 'r2', feature: 'task', usage: { units: 2 }, estimated: true },
+    })
+  },
   'holds that are open': async (on) => {
     await on.create('plus')
     await on.grant('bought', '100')

@@ -90,6 +90,21 @@ test('a hold that went back says where it came from, and why it ended', async ()
   ])
 })
 
+test('usage that was counted is said to be estimated', async () => {
+  const on = await history(POLICY)
+  await on.create('plus')
+  const request = { account: 'acme', subject: { user: 'u1' }, feature: 'job', cost: '3' }
+  for (const [id, estimated] of [
+    ['r1', true],
+    ['r2', false],
+  ] as const) {
+    await on.engine.record({ ...request, request_id: id, estimated }, key)
+    assert.equal((await storyOf(on, id))[0]?.endsWith(': a stated cost, estimated.'), estimated)
+    const { entries } = await on.engine.explain('acme', id)
+    assert.equal(entries.find(({ kind }) => kind === 'usage')?.body.estimated, estimated ? true : undefined)
+  }
+})
+
 test('what was erased is said to be erased', async () => {
   const on = await history(POLICY)
   await on.create('plus')

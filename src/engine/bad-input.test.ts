@@ -76,6 +76,7 @@ const NO_AMOUNT: readonly unknown[] = [
   ],
   ...[null, true, {}, [], [1], ['1'], { valueOf: 1 }],
 ]
+const NO_FLAG = [1, 'true', null, {}]
 const NO_DURATION: readonly unknown[] = [
   -1,
   0.5,
@@ -167,19 +168,19 @@ interface Door {
 // biome-ignore format: a row a line
 const DOORS: readonly Door[] = [
   { what: 'reserve', send: (on, body) => on.engine.reserve(body as never), good: { ...base, feature: 'job', cost: 1 },
-    fields: { request_id: NO_ID, account: NO_ID, feature: NO_ID, subject: NO_SUBJECT, attributes: NO_ATTRIBUTES, cost: NO_AMOUNT, min_cost: NO_AMOUNT, min: NO_QUANTITIES, ttl_ms: [0, ...NO_DURATION], dry_run: [1, 'true', null, {}] } },
+    fields: { request_id: NO_ID, account: NO_ID, feature: NO_ID, subject: NO_SUBJECT, attributes: NO_ATTRIBUTES, cost: NO_AMOUNT, min_cost: NO_AMOUNT, min: NO_QUANTITIES, ttl_ms: [0, ...NO_DURATION], dry_run: NO_FLAG } },
   { what: 'reserve by estimate', send: (on, body) => on.engine.reserve(body as never), good: { ...base, feature: 'task' },
     fields: { estimate: NO_QUANTITIES } },
   { what: 'extend', send: (on, body) => on.engine.extend(body as never), good: { ...base, request_id: 'open', step: 1 },
     fields: { request_id: NO_ID, account: NO_ID, step: [0, -1, 1.5, '1', null, undefined, Number.NaN, 2 ** 53], cost: NO_AMOUNT, estimate: NO_QUANTITIES, used: NO_QUANTITIES, min_cost: NO_AMOUNT, ttl_ms: [0, ...NO_DURATION] } },
   { what: 'settle', send: (on, body) => on.engine.settle(body as never), good: { ...base, request_id: 'open', cost: 1 },
-    fields: { request_id: NO_ID, account: NO_ID, feature: NO_ID.filter((id) => id !== undefined), subject: NO_SUBJECT, attributes: NO_ATTRIBUTES, cost: [undefined, ...NO_AMOUNT], endpoint: NO_TEXT, started_at: NO_INSTANT, duration_ms: NO_DURATION } },
+    fields: { request_id: NO_ID, account: NO_ID, feature: NO_ID.filter((id) => id !== undefined), subject: NO_SUBJECT, attributes: NO_ATTRIBUTES, cost: [undefined, ...NO_AMOUNT], endpoint: NO_TEXT, started_at: NO_INSTANT, duration_ms: NO_DURATION, estimated: NO_FLAG } },
   { what: 'settle by usage', send: (on, body) => on.engine.settle(body as never), good: { ...base, request_id: 'open' },
     fields: { usage: NO_QUANTITIES } },
   { what: 'release', send: (on, body) => on.engine.release(body as never), good: { ...base },
     fields: { request_id: NO_ID, account: NO_ID, reason: NO_TEXT } },
   { what: 'record', send: (on, body) => on.engine.record(body as never), good: { ...base, feature: 'job', cost: 1 },
-    fields: { request_id: NO_ID, account: NO_ID, feature: NO_ID, subject: NO_SUBJECT, attributes: NO_ATTRIBUTES, cost: [undefined, ...NO_AMOUNT], endpoint: NO_TEXT, at: NO_INSTANT, duration_ms: NO_DURATION } },
+    fields: { request_id: NO_ID, account: NO_ID, feature: NO_ID, subject: NO_SUBJECT, attributes: NO_ATTRIBUTES, cost: [undefined, ...NO_AMOUNT], endpoint: NO_TEXT, at: NO_INSTANT, duration_ms: NO_DURATION, estimated: NO_FLAG } },
   { what: 'refund', send: (on, body) => on.engine.refund('a', 'done', body as never), good: { refund_id: 'x', reason: 'y' },
     fields: { refund_id: NO_ID, amount: NO_AMOUNT, usage: NO_QUANTITIES, reason: [undefined, ...NO_TEXT] } },
   { what: 'account', send: (on, body) => on.engine.createAccount(body as never), good: { id: 'n', plan: 'plan' },

@@ -262,6 +262,7 @@ const SETTLE_FIELDS = [
   'endpoint',
   'started_at',
   'duration_ms',
+  'estimated',
 ]
 const RECORD_FIELDS = [
   'request_id',
@@ -274,6 +275,7 @@ const RECORD_FIELDS = [
   'at',
   'endpoint',
   'duration_ms',
+  'estimated',
 ]
 
 export function settleOp(given: wire.SettleRequest, horizonMs: Millis): UseOp {
@@ -323,6 +325,7 @@ function useOp(
     used,
     endpoint: optionalText(given.endpoint, '/endpoint'),
     durationMs: duration(given.duration_ms, '/duration_ms', 0),
+    estimated: flag(given.estimated, '/estimated'),
     horizonMs,
     ...own,
   }

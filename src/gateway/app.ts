@@ -7,12 +7,13 @@ import type { Caller, Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
 import { bearer, createKeyring, type Key } from '../keyring.ts'
 import type { Subject } from '../wire.ts'
+import { readBody } from './bodies.ts'
 import { createCalls } from './calls.ts'
-import type { GatewayConfig, PlanConfig } from './config.ts'
-import { badRequest, failureOf, notFound, type Told, tooBig } from './failures.ts'
+import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
+import { failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
 import { passThrough } from './pass.ts'
-import type { Endpoint, Json, Provider } from './provider.ts'
+import type { Endpoint, Provider } from './provider.ts'
 import { openai } from './providers/openai.ts'
 import { createUpstream } from './upstream.ts'
 import { createWaiting } from './waiting.ts'
@@ -39,6 +40,8 @@ const PLAN_KEPT_MS = 5_000
 interface Found {
   readonly provider: Provider
   readonly endpoint: Endpoint
+  /** Of a path by the owner's rules. */
+  readonly own?: PathConfig
 }
 
 export function createGateway({ engine, config, onFault = () => {} }: GatewayOptions): Gateway {
@@ -80,13 +83,14 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
           provider,
           endpoint,
           path,
+          to: found.own?.upstream,
           gone: gone.signal,
         })
         if (told !== undefined) refuse(told)
         return
       }
-      const body = await jsonBody(request, config.maxBodyBytes)
-      if ('failure' in body) return refuse(body as Told)
+      const brought = await readBody(request, endpoint.takes, config.maxBodyBytes)
+      if ('failure' in brought) return refuse(brought)
       const told = await forward.metered({
         request,
         response,
@@ -94,7 +98,8 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
         subject: subjectOf(key),
         access: calls.of(caller),
         plan: await planOf(account),
-        ...{ provider, endpoint, meter, path, body: body as Json, gone: gone.signal },
+        ...{ provider, endpoint, meter, path, ...brought, gone: gone.signal },
+        route: found.own?.route,
       })
       if (told !== undefined) refuse(told)
     } catch (error) {
@@ -154,13 +159,14 @@ function secretOf({ headers }: IncomingMessage, { keyHeader }: Provider): string
 /** Which endpoint of a provider that has an upstream a call is. */
 function finder(config: GatewayConfig) {
   const providers = [...new Set([...config.upstreams.values()].map(({ provider }) => provider))]
-  const all = providers.flatMap((provider) =>
-    provider.endpoints.map((endpoint) => ({ provider, endpoint, path: pathPattern(endpoint.path) })),
-  )
+  const all = [
+    ...config.paths.map((own) => ({ provider: own.upstream.provider, endpoint: own.endpoint, own })),
+    ...providers.flatMap((provider) => provider.endpoints.map((endpoint) => ({ provider, endpoint }))),
+  ].map((found: Found) => ({ ...found, path: pathPattern(found.endpoint.path) }))
   return (request: IncomingMessage, pathname: string): Found | undefined => {
     const fits = all.filter(({ endpoint, path }) => endpoint.method === request.method && path.test(pathname))
-    const own = fits.find(({ provider }) => provider.isOwn?.(request.headers) === true)
-    return own ?? fits[0]
+    const known = fits.find(({ provider }) => provider.isOwn?.(request.headers) === true)
+    return fits[0]?.own === undefined ? (known ?? fits[0]) : fits[0]
   }
 }
 
@@ -189,25 +195,6 @@ function plans(engine: Engine, config: GatewayConfig): (account: string) => Prom
     kept.set(account, { plan, until: performance.now() + PLAN_KEPT_MS })
     return plan
   }
-}
-
-async function jsonBody(request: IncomingMessage, most: number): Promise<Json | Told> {
-  const type = request.headers['content-type'] ?? ''
-  if (!/^application\/json\b/i.test(type))
-    return badRequest('media_type', 'send JSON: content-type application/json')
-  const pieces: Buffer[] = []
-  let size = 0
-  if (Number(request.headers['content-length'] ?? 0) > most) return tooBig(`a body is at most ${most} bytes`)
-  for await (const piece of request) {
-    size += (piece as Buffer).length
-    if (size > most) return tooBig(`a body is at most ${most} bytes`)
-    pieces.push(piece as Buffer)
-  }
-  try {
-    const value: unknown = JSON.parse(Buffer.concat(pieces).toString('utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
-  } catch {}
-  return badRequest('invalid', 'the body is not a JSON object')
 }
 
 function answerFailure(response: ServerResponse, provider: Provider, { failure, headers }: Told): void {

@@ -7,7 +7,7 @@ import { createOutage, type Outage, type Unavailability } from '../../client/out
 import { memorySpool } from '../../client/spool.ts'
 import type { Caller, Engine } from '../engine.ts'
 import { ERRORS, SluiceError } from '../errors.ts'
-import type { Operation } from '../wire.ts'
+import type { AmountIn, DecisionAnswer, Operation, Quantities, QuantitiesIn } from '../wire.ts'
 
 export interface Calls {
   /** What a caller's requests are let in by. */
@@ -69,17 +69,71 @@ export function createCalls(
 }
 
 async function run(engine: Engine, operation: Operation, caller: Caller): Promise<unknown> {
-  const { op, ...request } = operation
   try {
-    return await (engine[op] as (request: unknown, caller: Caller) => Promise<unknown>)(request, caller)
+    return operation.op === 'reserve' || operation.op === 'extend'
+      ? await ask(engine, operation, caller)
+      : await tell(engine, operation, caller)
   } catch (error) {
     throw problemFrom(...problemOf(error))
   }
 }
 
+type Call = (request: unknown, caller: Caller) => Promise<unknown>
+
+/** A gateway names all that a call may use; what the policy has no price for costs nothing, and is left out. */
+async function ask(
+  engine: Engine,
+  { op, ...request }: Extract<Operation, { op: 'reserve' | 'extend' }>,
+  caller: Caller,
+): Promise<DecisionAnswer> {
+  const free: Record<string, AmountIn> = {}
+  let asked = request
+  for (;;) {
+    try {
+      const answer = (await (engine[op] as Call)(asked, caller)) as DecisionAnswer
+      const { granted_estimate } = answer
+      // What is free is granted whole.
+      return granted_estimate === undefined
+        ? answer
+        : { ...answer, granted_estimate: { ...(free as Quantities), ...granted_estimate } }
+    } catch (error) {
+      const name = unpricedIn(error)
+      const amount = name === undefined ? undefined : asked.estimate?.[name]
+      if (name === undefined || amount === undefined) throw error
+      free[name] = amount
+      asked = {
+        ...asked,
+        estimate: without(asked.estimate, name),
+        ...('min' in asked && { min: without(asked.min, name) }),
+      }
+    }
+  }
+}
+
+function unpricedIn(error: unknown): string | undefined {
+  if (!(error instanceof SluiceError) || error.code !== 'price_missing') return undefined
+  return /^\/(?:estimate|min)\/(.+)$/.exec(error.detail.path ?? '')?.[1]
+}
+
+const without = (quantities: QuantitiesIn = {}, name: string): QuantitiesIn =>
+  Object.fromEntries(Object.entries(quantities).filter(([other]) => other !== name))
+
+/** Quantities of none say nothing. */
+function tell(engine: Engine, { op, ...request }: Operation, caller: Caller): Promise<unknown> {
+  const { usage } = request as { readonly usage?: QuantitiesIn }
+  const told =
+    usage === undefined
+      ? request
+      : {
+          ...request,
+          usage: Object.fromEntries(Object.entries(usage).filter(([, used]) => Number(used) > 0)),
+        }
+  return (engine[op] as Call)(told, caller)
+}
+
 /** One of several that are told together. */
-const resultOf = (engine: Engine, { op, ...request }: Operation) =>
-  (engine[op] as (request: unknown, caller: Caller) => Promise<unknown>)(request, LATER).then(
+const resultOf = (engine: Engine, operation: Operation) =>
+  tell(engine, operation, LATER).then(
     (body) => ({ status: 200, body }),
     (error: unknown) => {
       const [status, body] = problemOf(error)

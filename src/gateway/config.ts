@@ -7,7 +7,8 @@ import { Value } from 'typebox/value'
 import { parse } from 'yaml'
 import { SluiceError } from '../errors.ts'
 import type { Millis } from '../units.ts'
-import type { Provider } from './provider.ts'
+import { endpointOf, type Measure } from './paths.ts'
+import type { Endpoint, Provider } from './provider.ts'
 import { PROVIDERS } from './providers.ts'
 
 const NAME = '^[a-z][a-z0-9_-]{0,63}$'
@@ -64,10 +65,44 @@ const Plan = Type.Object(
   },
   strict,
 )
-const Document = Type.Object(
+const AMOUNT = '^(0|[1-9][0-9]{0,8})(\\.[0-9]{1,6})?$'
+const amount = (description: string) => Type.String({ pattern: AMOUNT, description })
+const number = Type.Number({ minimum: 0, maximum: 1e9 })
+const pointer = (description: string) => Type.String({ pattern: '^(/[^/]+)+$', maxLength: 256, description })
+const Path = Type.Object(
+  {
+    method: Type.Union([Type.Literal('GET'), Type.Literal('POST'), Type.Literal('DELETE')]),
+    path: Type.String({
+      pattern: '^(/(:[a-z_]+|[A-Za-z0-9._~-]+))+$',
+      description: 'A path; `:id` stands for any part',
+    }),
+    upstream: Type.String({ pattern: NAME, description: 'One of `upstreams`' }),
+    feature: Type.Optional(
+      Type.String({ pattern: WORD, description: 'The feature that pays; without one it costs nothing' }),
+    ),
+    cost: Type.Optional(Type.Union([amount('What each call costs, in CU'), number])),
+    quantities: Type.Optional(
+      Type.Record(
+        Type.String({ pattern: NAME }),
+        Type.Union([
+          number,
+          Type.Object({ number: pointer('A JSON pointer to a number of the body') }, strict),
+          Type.Object({ items: pointer('A JSON pointer to a list of the body') }, strict),
+          Type.Object({ characters: pointer('A JSON pointer to a text of the body') }, strict),
+          Type.Object({ answer: pointer('A JSON pointer into the answer'), hold: number }, strict),
+        ]),
+        { minProperties: 1, maxProperties: 16 },
+      ),
+    ),
+  },
+  strict,
+)
+/** What a configuration may say. */
+export const configSchema = Type.Object(
   {
     upstreams: Type.Record(Type.String({ pattern: NAME }), Upstream),
     routes: Type.Array(Route, { minItems: 1, maxItems: 1_000 }),
+    paths: Type.Optional(Type.Array(Path, { maxItems: 1_000 })),
     plans: Type.Optional(Type.Record(Type.String(), Plan)),
     max_body_mb: whole('The largest body of a call', 1, 1_024),
     usual_output_tokens: whole('What is held where a caller gives no bound', 1, 1_000_000),
@@ -115,6 +150,12 @@ export interface RouteConfig {
   /** In the order in which they are tried: the first is the route's own. */
   readonly targets: readonly TargetConfig[]
 }
+/** A path that no provider knows. */
+export interface PathConfig {
+  readonly endpoint: Endpoint
+  readonly upstream: UpstreamConfig
+  readonly route: RouteConfig
+}
 export interface PlanConfig {
   readonly waitMs: Millis
   readonly whenSpent: 'end' | 'debt'
@@ -123,6 +164,8 @@ export interface PlanConfig {
 export interface GatewayConfig {
   readonly upstreams: ReadonlyMap<string, UpstreamConfig>
   readonly routes: readonly RouteConfig[]
+  /** Before the providers' own. */
+  readonly paths: readonly PathConfig[]
   readonly plans: ReadonlyMap<string, PlanConfig>
   /** Of plans that are not named. */
   readonly plan: PlanConfig
@@ -170,6 +213,9 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
         ],
       }
     }),
+    paths: (document.paths ?? []).map((path, place) =>
+      pathOf(path, `/paths/${place}`, upstream(path.upstream, `/paths/${place}/upstream`)),
+    ),
     plans: new Map(Object.entries(named).map(([name, one]) => [name, planOf(one, plan)])),
     plan,
     maxBodyBytes: (document.max_body_mb ?? 32) * 1024 * 1024,
@@ -181,7 +227,7 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
   }
 }
 
-type Written = Type.Static<typeof Document>
+type Written = Type.Static<typeof configSchema>
 
 function documentOf(text: string): Written {
   let value: unknown
@@ -190,7 +236,7 @@ function documentOf(text: string): Written {
   } catch (error) {
     throw wrong('', `it is not YAML: ${(error as Error).message.split('\n', 1)[0]}`, 'Mend that line.')
   }
-  for (const { instancePath, message } of Value.Errors(Document, value)) {
+  for (const { instancePath, message } of Value.Errors(configSchema, value)) {
     throw wrong(instancePath, message, 'docs/reference/gateway.md has all fields.')
   }
   return value as Written
@@ -216,6 +262,46 @@ function upstreamOf(
     connections: written.connections ?? 1_024,
   }
 }
+
+function pathOf(written: Type.Static<typeof Path>, at: string, upstream: UpstreamConfig): PathConfig {
+  const { method, path, feature, cost, quantities } = written
+  const priced = [cost, quantities].filter((one) => one !== undefined).length
+  if (priced !== (feature === undefined ? 0 : 1))
+    throw feature === undefined
+      ? wrong(at, 'it has a price, and nobody pays', 'Name the `feature` that pays.')
+      : wrong(at, 'its price is missing, or given twice', 'Give one of `cost` and `quantities`.')
+  const price =
+    quantities === undefined
+      ? cost === undefined
+        ? undefined
+        : { cost: decimal(cost) }
+      : { quantities: new Map(Object.entries(quantities).map(([name, from]) => [name, measureOf(from)])) }
+  const every = patternOf('*')
+  return {
+    endpoint: endpointOf({ method, path, price }),
+    upstream,
+    route: {
+      model: every,
+      endpoint: every,
+      feature: feature ?? '',
+      targets: [{ upstream, model: undefined }],
+    },
+  }
+}
+
+type WrittenMeasure = NonNullable<Type.Static<typeof Path>['quantities']>[string]
+
+function measureOf(from: WrittenMeasure): Measure {
+  if (typeof from === 'number') return { kind: 'fixed', amount: decimal(from) }
+  if ('number' in from) return { kind: 'number', pointer: from.number }
+  if ('items' in from) return { kind: 'items', pointer: from.items }
+  if ('characters' in from) return { kind: 'characters', pointer: from.characters }
+  return { kind: 'answer', pointer: from.answer, hold: decimal(from.hold) }
+}
+
+/** At most six places, rounded up. */
+const decimal = (value: number | string): string =>
+  typeof value === 'string' ? value : String(Math.ceil(Number((value * 1e6).toFixed(3))) / 1e6)
 
 function planOf(written: Type.Static<typeof Plan>, base: PlanConfig): PlanConfig {
   return {

@@ -11,9 +11,8 @@ import type { Subject } from '../wire.ts'
 import type { GatewayConfig, PlanConfig, RouteConfig, TargetConfig } from './config.ts'
 import { badUpstream, failureOf, limitHeaders, refusalOf, type Told } from './failures.ts'
 import { forCaller, forUpstream } from './headers.ts'
-import type { Asked, Endpoint, Json, Meter, Provider } from './provider.ts'
+import type { Asked, Endpoint, Granted, Json, Meter, Provider } from './provider.ts'
 import { createSplitter, type Frame } from './sse.ts'
-import { countTokens, roughTokens } from './tokens.ts'
 import {
   createRetryBudget,
   isUnwell,
@@ -21,6 +20,7 @@ import {
   type UpstreamAnswer,
   UpstreamFailed,
 } from './upstream.ts'
+import { boundOf, neededBy, type Used, usedBy } from './used.ts'
 import type { Waiting } from './waiting.ts'
 
 export interface Metered {
@@ -36,6 +36,12 @@ export interface Metered {
   /** With its query. */
   readonly path: string
   readonly body: Json
+  /** The fields and files as they came, where `body` is what they say. */
+  readonly form?: FormData | undefined
+  /** As it came, where nobody looks into it. */
+  readonly bytes?: Buffer | undefined
+  /** The one that the owner's rule for its path names. */
+  readonly route?: RouteConfig | undefined
   /** Aborted when the caller has gone. */
   readonly gone: AbortSignal
 }
@@ -50,8 +56,6 @@ export interface ForwardOptions {
 const MAX_READ_BYTES = 16 * 1024 * 1024
 /** Renewed at half of it, so that a gateway that dies holds nothing for long. */
 const LEASH_MS = 30_000
-/** Text that is kept to be counted. */
-const MAX_KEPT_CHARACTERS = 1_000_000
 
 export interface Forward {
   /** Answers what went wrong before anything was sent to the caller; undefined where an answer has begun. */
@@ -63,7 +67,7 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
 
   async function metered(call: Metered): Promise<Told | undefined> {
     const asked = call.meter.read(call.body)
-    const route = routeOf(config, asked, call.endpoint)
+    const route = call.route ?? routeOf(config, asked, call.endpoint)
     if (route === undefined) return badRouteOf(asked.model, call.endpoint)
     const targets = call.plan.fallback ? route.targets : route.targets.slice(0, 1)
     let failed: Failed | undefined
@@ -91,8 +95,9 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     const stop = new AbortController()
     const onGone = (): void => stop.abort(call.gone.reason)
     if (call.gone.aborted) onGone()
+    const stream = { isWhole: false }
     const onSpent = (): void => {
-      if (call.plan.whenSpent === 'end') stop.abort(opened.lease.signal.reason)
+      if (call.plan.whenSpent === 'end' && !stream.isWhole) stop.abort(opened.lease.signal.reason)
     }
     call.gone.addEventListener('abort', onGone, { once: true })
     opened.lease.signal.addEventListener('abort', onSpent, { once: true })
@@ -105,7 +110,7 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
       }
       // Of a whole answer the caller may have seen all but the end when it goes: it is read to its end, and charged.
       if (!isStreamed(answer)) call.gone.removeEventListener('abort', onGone)
-      return await passOn(call, asked, opened, used, answer, stop)
+      return await passOn(call, asked, opened, used, answer, stop, stream)
     } catch (error) {
       await opened.end(call.gone.aborted ? 'cutOff' : 'failed')
       if (call.response.headersSent) {
@@ -145,21 +150,13 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
 
   function requestOf(call: Metered, asked: Asked, route: RouteConfig, target: TargetConfig) {
     const model = target.model ?? asked.model
-    const input = { ...asked.certain, input_tokens: roughTokens(asked.input.length) }
-    const most = Number(asked.bound.output_tokens ?? config.usualOutputTokens)
-    const least = Math.min(most, config.leastOutputTokens)
     return {
       account: call.account,
       ...(call.subject !== undefined && { subject: call.subject }),
       feature: route.feature,
       attributes: { ...asked.attributes, ...(model !== undefined && { model }) },
       ttl_ms: LEASH_MS,
-      ...(asked.grows === undefined
-        ? { estimate: input }
-        : {
-            estimate: { ...input, output_tokens: most },
-            min: { ...input, output_tokens: least },
-          }),
+      ...neededBy(asked, config),
     }
   }
 
@@ -171,14 +168,14 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     signal: AbortSignal,
   ): Promise<UpstreamAnswer> {
     const upstream = upstreams.get(target.upstream.name) as Upstream
-    const body = JSON.stringify(call.meter.write(call.body, { model: target.model, bound }))
+    const { body, type } = await written(call, { model: target.model, bound })
     const { key, provider } = target.upstream
     const request = {
       method: call.endpoint.method,
       path: call.path,
       headers: {
         ...forUpstream(call.request.headers),
-        'content-type': 'application/json',
+        ...(type !== undefined && { 'content-type': type }),
         ...(key !== undefined && provider.authorize(key)),
       },
       body,
@@ -197,6 +194,26 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
   return { metered }
 }
 
+/** The body as it goes upstream. A form is written anew from what was read of it, so that nobody reads it otherwise. */
+async function written(
+  call: Metered,
+  granted: Granted,
+): Promise<{ readonly body: Buffer | string | undefined; readonly type: string | undefined }> {
+  const { form, bytes, meter } = call
+  if (form !== undefined) {
+    // A try before this one may have left the name of its own.
+    if (typeof call.body.model === 'string') form.set('model', granted.model ?? call.body.model)
+    const whole = new Response(form)
+    return {
+      body: Buffer.from(await whole.arrayBuffer()),
+      type: whole.headers.get('content-type') ?? undefined,
+    }
+  }
+  if (bytes !== undefined)
+    return { body: bytes.length === 0 ? undefined : bytes, type: call.request.headers['content-type'] }
+  return { body: JSON.stringify(meter.write(call.body, granted)), type: 'application/json' }
+}
+
 interface Failed {
   readonly told: Told
   /** Whether another upstream may do better. */
@@ -212,51 +229,13 @@ function routeOf(config: GatewayConfig, { model = '' }: Asked, { name }: Endpoin
   return config.routes.find((route) => route.model.test(model) && route.endpoint.test(name))
 }
 
-/** What bounds the upstream: less than was asked for where less was granted, and otherwise the caller's own. */
-function boundOf(asked: Asked, { lease }: Opened): number | undefined {
-  if (lease.outcome !== 'partial' || asked.grows === undefined) return undefined
-  const granted = lease.granted_estimate?.[asked.grows]
-  return granted === undefined ? undefined : Math.max(1, Math.floor(Number(granted)))
-}
-
-/** What a call has used so far, told to its lease as it grows. */
-interface Used {
-  text(piece: string): boolean
-  usage(told: Readonly<Record<string, string>>): boolean
-  /** Counts what nobody has told. */
-  count(): Promise<void>
-}
-
-function usedBy(asked: Asked, { lease }: Opened): Used {
-  const input = { ...asked.certain, input_tokens: roughTokens(asked.input.length) }
-  let characters = 0
-  let kept = ''
-  let isTold = false
-  return {
-    text(piece) {
-      if (piece === '') return !lease.signal.aborted
-      characters += piece.length
-      if (kept.length < MAX_KEPT_CHARACTERS) kept += piece
-      return isTold || lease.report({ ...input, output_tokens: roughTokens(characters) })
-    },
-    usage(told) {
-      isTold = true
-      return lease.report({ ...asked.certain, ...told })
-    },
-    async count() {
-      if (isTold) return
-      const output = (await countTokens(kept)) + roughTokens(characters - kept.length)
-      lease.report({
-        ...asked.certain,
-        input_tokens: await countTokens(asked.input),
-        ...(asked.grows === 'output_tokens' && { output_tokens: output }),
-      })
-    },
-  }
-}
-
 const isStreamed = ({ headers }: UpstreamAnswer): boolean =>
   /^text\/event-stream\b/i.test(String(headers['content-type'] ?? ''))
+
+/** Of a stream on its way: whether all that it brings has come, so that nothing ends it any more. */
+interface Passing {
+  isWhole: boolean
+}
 
 /** Sends the answer on as it comes. */
 async function passOn(
@@ -266,12 +245,13 @@ async function passOn(
   used: Used,
   answer: UpstreamAnswer,
   stop: AbortController,
+  stream: Passing,
 ): Promise<'answered' | Failed> {
   const type = String(answer.headers['content-type'] ?? '')
   const isWell = answer.status >= 200 && answer.status < 300
   const isStream = isStreamed(answer)
-  const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
-  if (answer.status === 401 || answer.status === 403 || (isWell && !isStream && !isJson)) {
+  const isRead = call.meter.answersAny === true || /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
+  if (answer.status === 401 || answer.status === 403 || (isWell && !isStream && !isRead)) {
     answer.body.on('error', () => {}).destroy()
     await opened.end('failed')
     const says = isWell
@@ -292,7 +272,7 @@ async function passOn(
     await pipeWhole(answer, response, call.gone)
     await opened.end('failed')
   } else if (isStream && call.meter.stream !== undefined)
-    await passStream(call, opened, used, answer, stop, call.meter.stream(call.body))
+    await passStream(call, opened, used, answer, stop, stream, call.meter.stream(call.body))
   else await passWhole(call, opened, used, answer)
   return 'answered'
 }
@@ -308,7 +288,7 @@ async function passWhole(call: Metered, opened: Opened, used: Used, answer: Upst
   const read = jsonOf(text)
   const told = read === undefined ? undefined : call.meter.usage(read, call.body)
   if (told !== undefined) used.usage(told)
-  else if (read !== undefined) used.text(call.meter.textOf(read))
+  else if (read !== undefined) used.text(call.meter.textOf?.(read) ?? '')
   await used.count()
   await opened.end('done')
 }
@@ -319,20 +299,22 @@ async function passStream(
   used: Used,
   answer: UpstreamAnswer,
   stop: AbortController,
+  stream: Passing,
   reader: ReturnType<NonNullable<Meter['stream']>>,
 ): Promise<void> {
   const { response } = call
   const splitter = createSplitter()
-  let isWhole = false
   /** False where the stream is to end here. */
   const see = (frames: readonly Frame[], shown: Buffer[]): boolean => {
     for (const { event, data, bytes } of frames) {
       const seen = data === '' ? undefined : reader.see(event, data)
-      if (seen === undefined || seen.isShown) shown.push(bytes)
+      if (seen === undefined || seen.isShown)
+        shown.push(seen?.instead === undefined ? bytes : Buffer.from(seen.instead))
       if (seen === undefined) continue
+      if (seen.known !== undefined) used.known(seen.known)
       const goesOn = seen.usage === undefined ? used.text(seen.text) : used.usage(seen.usage)
-      isWhole ||= seen.isEnd
-      if (!goesOn && !isWhole && call.plan.whenSpent === 'end') return false
+      stream.isWhole ||= seen.isEnd
+      if (!goesOn && !stream.isWhole && call.plan.whenSpent === 'end') return false
     }
     return true
   }

@@ -30,6 +30,9 @@ const CALLERS = [
 /** About the gateway's own account at the upstream, and what the gateway tells itself. */
 const UPSTREAMS = ['set-cookie', 'content-length', 'alt-svc', 'strict-transport-security', 'server', 'date']
 
+/** Whose account it is at the upstream, in either direction. */
+const ACCOUNTS = ['openai-organization', 'openai-project', 'anthropic-organization', 'anthropic-workspace']
+
 const dropped = (names: readonly string[]) => new Set([...HOP_BY_HOP, ...names])
 const FROM_CALLER = dropped(CALLERS)
 const FROM_UPSTREAM = dropped(UPSTREAMS)
@@ -43,7 +46,7 @@ export function forUpstream(headers: IncomingHttpHeaders): Record<string, string
     if (
       name.startsWith('x-sluice-') ||
       name.startsWith('x-forwarded-') ||
-      name.startsWith('openai-organization')
+      ACCOUNTS.some((start) => name.startsWith(start))
     )
       continue
     sent[name] = Array.isArray(value) ? value.join(', ') : value
@@ -63,8 +66,9 @@ export function forCaller(
     if (FROM_UPSTREAM.has(name) || named.has(name)) continue
     if (
       name.startsWith('x-ratelimit-') ||
+      name.startsWith('x-sluice-') ||
       name.startsWith('anthropic-ratelimit-') ||
-      name.startsWith('openai-organization')
+      ACCOUNTS.some((start) => name.startsWith(start))
     )
       continue
     sent[name] = typeof value === 'string' ? value : [...value]

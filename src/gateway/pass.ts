@@ -1,8 +1,10 @@
 /** Calls that cost nothing: they go through to the first upstream of their provider. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { GatewayConfig } from './config.ts'
+import { pipeline } from 'node:stream/promises'
+import { allOf } from './bodies.ts'
+import type { GatewayConfig, UpstreamConfig } from './config.ts'
 import type { Told } from './failures.ts'
-import { badUpstream, failureOf } from './failures.ts'
+import { badUpstream, failureOf, tooBig } from './failures.ts'
 import { forCaller, forUpstream } from './headers.ts'
 import type { Endpoint, Provider } from './provider.ts'
 import type { Upstream } from './upstream.ts'
@@ -15,21 +17,28 @@ export interface Passing {
   readonly provider: Provider
   readonly endpoint: Endpoint
   readonly path: string
+  /** Where the owner's rule for its path sends it; else to the first of its provider. */
+  readonly to: UpstreamConfig | undefined
   readonly gone: AbortSignal
 }
 
 /** Answers what went wrong before anything was sent. */
 export async function passThrough(passing: Passing): Promise<Told | undefined> {
-  const { request, response, upstreams, provider, endpoint, path, gone } = passing
-  const upstream = [...upstreams.values()].find(({ config }) => config.provider === provider)
+  const { request, response, config, upstreams, provider, endpoint, path, gone } = passing
+  const upstream =
+    passing.to === undefined
+      ? [...upstreams.values()].find((one) => one.config.provider === provider)
+      : upstreams.get(passing.to.name)
   if (upstream === undefined) return badUpstream('no_route', `nothing serves ${endpoint.name}`)
   const { key } = upstream.config
   try {
+    const body = await allOf(request, config.maxBodyBytes)
+    if (body === undefined) return tooBig(`a body is at most ${config.maxBodyBytes} bytes`)
     const answer = await upstream.send({
       method: endpoint.method,
       path,
       headers: { ...forUpstream(request.headers), ...(key !== undefined && provider.authorize(key)) },
-      body: undefined,
+      body: body.length === 0 ? undefined : body,
       signal: gone,
     })
     if (answer.status === 401 || answer.status === 403) {
@@ -37,8 +46,7 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
       return badUpstream('upstream_wrong', 'the upstream refused the gateway')
     }
     response.writeHead(answer.status, forCaller(answer.headers))
-    for await (const piece of answer.body) response.write(piece)
-    response.end()
+    await pipeline(answer.body, response)
     return undefined
   } catch (error) {
     if (!response.headersSent) return failureOf(error)

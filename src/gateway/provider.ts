@@ -51,20 +51,27 @@ export interface Endpoint {
   readonly path: string
   /** Absent: it passes unmetered. */
   readonly meter?: Meter
+  /** What its calls bring: JSON where it says nothing, `form` for fields and files, `any` for what nobody looks into. */
+  readonly takes?: 'json' | 'form' | 'any'
 }
 
 /** How the calls of an endpoint are measured. All of it is pure. */
 export interface Meter {
   /** What a call needs, from its body. Throws `BadBody`. */
   read(body: Json): Asked
-  /** The body that goes upstream: it asks for usage where that has to be asked for, and stays within what was granted. */
+  /**
+   * The body that goes upstream: it asks for usage where that has to be asked for, and stays within what was granted. Of a form
+   * only its model is replaced.
+   */
   write(body: Json, granted: Granted): Json
   /** What a whole answer says was used; undefined where it says nothing that can be believed. */
   usage(answer: Json, body: Json): Quantities | undefined
-  /** The text that an answer brought, for counting where it tells no usage. */
-  textOf(answer: Json): string
+  /** The text that an answer brought, for counting where it tells no usage; absent where there is none to count. */
+  textOf?(answer: Json): string
   /** How its streams are read; absent where it has none. */
   stream?(body: Json): StreamReader
+  /** Its whole answers need not be JSON: sound, or text. */
+  readonly answersAny?: true
 }
 
 export class BadBody extends Error {
@@ -80,12 +87,18 @@ export class BadBody extends Error {
 export interface Asked {
   readonly model: string | undefined
   readonly stream: boolean
-  /** Text that is read, for the estimate and for counting. */
-  readonly input: string
+  /** Text that is read, for the estimate and for counting; undefined where input is not counted in tokens. */
+  readonly input: string | undefined
   /** The most that the caller wants, where it says so, by quantity: `{ output_tokens: 500 }`. */
   readonly bound: QuantitiesIn
+  /** How many answers share the bound: each needs some of it. One where it says nothing. */
+  readonly choices?: number
   /** What is certain before it runs: `{ images: 2 }`. Input tokens are counted from `input`. */
   readonly certain: QuantitiesIn
+  /** What is held and, where no answer tells, charged as estimated. */
+  readonly guessed?: QuantitiesIn
+  /** What it costs, where that is fixed; then nothing is counted. */
+  readonly cost?: string
   /** What a rate card may ask beside the model: `{ size: '1024x1024' }`. */
   readonly attributes: Readonly<Record<string, string>>
   /** The quantity that may be cut where less is granted, and whether an unbounded call needs one. */
@@ -111,10 +124,14 @@ export interface StreamReader {
 export interface Seen {
   /** False: it is about the usage that the gateway asked for and the caller did not. */
   readonly isShown: boolean
+  /** Whole frames that are shown in its place: it without the usage that nobody asked for. */
+  readonly instead?: string
   /** The text that it brought. */
   readonly text: string
   /** All that was used, as far as the upstream tells. */
   readonly usage: Quantities | undefined
-  /** With this the answer is whole. */
+  /** What was used but for the output, where that is told first. */
+  readonly known?: Quantities
+  /** With this the answer is whole: nothing is gained by ending it. */
   readonly isEnd: boolean
 }

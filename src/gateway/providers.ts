@@ -1,5 +1,6 @@
 /** All providers by name. */
 import type { Provider } from './provider.ts'
+import { anthropic } from './providers/anthropic.ts'
 import { openai } from './providers/openai.ts'
 
-export const PROVIDERS = { openai } as const satisfies Readonly<Record<string, Provider>>
+export const PROVIDERS = { anthropic, openai } as const satisfies Readonly<Record<string, Provider>>

@@ -7,8 +7,8 @@ export interface Frame {
   readonly bytes: Buffer
 }
 
-/** A frame longer than this is no event of a model: the upstream is cut off. */
-export const MAX_FRAME_BYTES = 4 * 1024 * 1024
+/** A frame longer than this is no event of a model, not even a picture: the upstream is cut off. */
+export const MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 const LF = 0x0a
 const CR = 0x0d

@@ -20,6 +20,7 @@ export interface Bill {
   readonly endpoint?: string | undefined
   readonly startedAt?: Millis | undefined
   readonly durationMs?: Millis | undefined
+  readonly estimated?: boolean
   /** The charge this one corrects: then `cost` is the whole, and `spending` the difference. */
   readonly corrects?: { readonly seq: number; readonly difference: Micros } | undefined
 }
@@ -36,6 +37,7 @@ export function bookCharge(draft: Draft, request: RequestCell, spending: Spendin
       quantities: bill.quantities,
       started_at: bill.startedAt,
       duration_ms: bill.durationMs,
+      estimated: bill.estimated === true ? true : undefined,
     },
     {
       at,

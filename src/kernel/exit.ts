@@ -53,6 +53,8 @@ export interface UseOp {
   readonly endpoint: string | undefined
   readonly startedAt: Millis | undefined
   readonly durationMs: Millis | undefined
+  /** What was used was counted, and not told by what did the work. */
+  readonly estimated: boolean
   /** Ids are protected this long: older instants are refused. */
   readonly horizonMs: Millis
   readonly meaning: string
@@ -238,6 +240,7 @@ function billOf(draft: Draft, request: RequestCell, op: UseOp): Bill {
     endpoint: op.endpoint,
     startedAt: op.startedAt,
     durationMs: op.durationMs,
+    estimated: op.estimated,
   }
   if ('costMicros' in op.used) {
     return { ...told, cost: op.used.costMicros, quantities: {}, line: undefined, stated: true, unpriced: [] }

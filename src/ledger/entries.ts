@@ -91,6 +91,8 @@ export interface UsageBody {
   readonly quantities: Quantities
   readonly started_at?: Millis
   readonly duration_ms?: Millis
+  /** The quantities were counted, and not told by what did the work. */
+  readonly estimated?: true
 }
 /** `[key, dimension or null, start, amount]`: how a window's `used` moved; guards' budgets are keyed by their name. */
 export type WindowMove = readonly [key: string, by: string | null, startAt: Millis, amount: Micros]

@@ -155,12 +155,13 @@ function limitText([kind, name, by, unit, limit, used, held, remaining, resetsAt
 // --- use and charge
 
 function tellUsage(entry: UsageEntry, person: PrivatePart | null): string {
-  const { op, feature, quantities, endpoint, started_at, duration_ms, actor } = entry
+  const { op, feature, quantities, endpoint, started_at, duration_ms, estimated, actor } = entry
   const what = Object.keys(quantities).length === 0 ? 'a stated cost' : measured(quantities)
   const details = [
     ...(endpoint === undefined ? [] : [`at ${endpoint}`]),
     ...(started_at === undefined ? [] : [`begun ${iso(started_at)}`]),
     ...(duration_ms === undefined ? [] : [`over ${formatMicros(duration_ms * 1_000)} s`]),
+    ...(estimated === undefined ? [] : ['estimated']),
   ]
   const more = details.length === 0 ? '' : `, ${details.join(', ')}`
   const told = {

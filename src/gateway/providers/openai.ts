@@ -1,18 +1,32 @@
-/** The OpenAI API: chat completions, responses, completions, embeddings. Its clients are the most there are. */
-import type { Quantities } from '../../wire.ts'
+/** The OpenAI API, whose clients are the most there are. */
 import {
-  type Asked,
   BadBody,
   type Endpoint,
   type Failure,
   type FailureKind,
-  type Granted,
   type Json,
   type Meter,
   type Provider,
   type Seen,
   type StreamReader,
 } from '../provider.ts'
+import {
+  asked,
+  boundIn,
+  choicesIn,
+  countOf,
+  list,
+  modelIn,
+  object,
+  parse,
+  textIn,
+  tokensOf,
+  withModel,
+} from './body.ts'
+import { imageEdits, images, speech, transcriptions, translations } from './openai-media.ts'
+import { responses } from './openai-responses.ts'
+
+export { boundIn, countOf, modelIn, object, parse, tokensOf }
 
 const TYPES: Readonly<Record<FailureKind, string>> = {
   invalid: 'invalid_request_error',
@@ -25,73 +39,6 @@ const TYPES: Readonly<Record<FailureKind, string>> = {
   upstream: 'server_error',
   overloaded: 'server_error',
 }
-
-export const object = (value: unknown): Json | undefined =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined
-const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
-const textIn = (value: unknown): string => (typeof value === 'string' ? value : '')
-
-/** A count as an upstream may tell it: anything absurd is as good as not told. */
-export function countOf(value: unknown): number | undefined {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= 1e9
-    ? value
-    : undefined
-}
-
-/** Disjoint quantities: what was read from a cache is not input as well. */
-export function tokensOf(usage: unknown): Quantities | undefined {
-  const told = object(usage)
-  const input = countOf(told?.input_tokens ?? told?.prompt_tokens)
-  const output = countOf(told?.output_tokens ?? told?.completion_tokens ?? 0)
-  if (told === undefined || input === undefined || output === undefined) return undefined
-  const details = object(told.input_tokens_details) ?? object(told.prompt_tokens_details)
-  const cached = Math.min(input, countOf(details?.cached_tokens) ?? 0)
-  return {
-    input_tokens: String(input - cached),
-    cached_input_tokens: String(cached),
-    output_tokens: String(output),
-  }
-}
-
-/** A bound on output: a positive whole number, or nothing. */
-export function boundIn(body: Json, ...names: readonly string[]): number | undefined {
-  for (const name of names) {
-    const value = body[name]
-    if (value === undefined || value === null) continue
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1)
-      throw new BadBody(`/${name}`, `${name} is a whole number from 1 on`)
-    return value
-  }
-  return undefined
-}
-
-export function modelIn(body: Json): string {
-  if (typeof body.model !== 'string' || body.model === '' || body.model.length > 256)
-    throw new BadBody('/model', 'name a model')
-  return body.model
-}
-
-/** How many answers are asked for at once: each may be as long as the bound. */
-function choicesIn(body: Json, name = 'n'): number {
-  const n = body[name] ?? 1
-  if (typeof n !== 'number' || !Number.isSafeInteger(n) || n < 1 || n > 128)
-    throw new BadBody(`/${name}`, `${name} is a whole number from 1 to 128`)
-  return n
-}
-
-function asked(body: Json, input: unknown, bound: number | undefined, choices = 1): Asked {
-  return {
-    model: modelIn(body),
-    stream: body.stream === true,
-    input: typeof input === 'string' ? input : (JSON.stringify(input) ?? ''),
-    bound: bound === undefined ? {} : { output_tokens: bound * choices },
-    certain: {},
-    attributes: {},
-    grows: 'output_tokens',
-  }
-}
-
-const withModel = (body: Json, { model }: Granted): Json => (model === undefined ? body : { ...body, model })
 
 const chat: Meter = {
   read(body) {
@@ -122,8 +69,9 @@ const chat: Meter = {
 
 const completions: Meter = {
   read(body) {
+    // A list of numbers is one prompt, in tokens.
     const prompts =
-      Array.isArray(body.prompt) && body.prompt.every((one) => typeof one === 'string')
+      Array.isArray(body.prompt) && body.prompt.every((one) => typeof one !== 'number')
         ? body.prompt.length
         : 1
     const choices = Math.max(choicesIn(body), choicesIn(body, 'best_of')) * Math.max(1, prompts)
@@ -179,11 +127,16 @@ function chatStream(isUsageWanted: boolean, kind: string): StreamReader {
         else open.add(index)
       }
       const usage = tokensOf(chunk?.usage)
+      const isHidden = usage !== undefined && !isUsageWanted
       return {
-        isShown: isUsageWanted || choices.length > 0 || usage === undefined,
+        isShown: !isHidden || choices.length > 0,
+        // Some upstreams lay their usage into chunks of text.
+        ...(isHidden && {
+          instead: `data: ${JSON.stringify({ ...chunk, usage: undefined })}\n\n`,
+        }),
         text: choices.map((choice) => textIn(choice?.text) + pieceOf(choice?.delta)).join(''),
         usage,
-        isEnd: false,
+        isEnd: usage !== undefined && choices.length === 0,
       }
     },
     ending() {
@@ -200,76 +153,18 @@ function chatStream(isUsageWanted: boolean, kind: string): StreamReader {
   }
 }
 
-const responses: Meter = {
-  read: (body) =>
-    asked(body, [body.instructions, body.input, body.tools], boundIn(body, 'max_output_tokens')),
-  write: (body, granted) => ({
-    ...withModel(body, granted),
-    ...(granted.bound !== undefined && { max_output_tokens: granted.bound }),
-  }),
-  usage: (answer) => tokensOf(answer.usage),
-  textOf: (answer) =>
-    list(answer.output)
-      .flatMap((item) => {
-        const { content, arguments: args, summary } = object(item) ?? {}
-        return [
-          textIn(args),
-          ...[...list(content), ...list(summary)].map((part) => textIn(object(part)?.text)),
-        ]
-      })
-      .join(''),
-  stream: responseStream,
-}
-
-const ENDS = ['response.completed', 'response.incomplete', 'response.failed']
-
-function responseStream(): StreamReader {
-  let response: Json = {}
-  let sequence = 0
-  return {
-    see(_event, data): Seen {
-      const event = parse(data)
-      const type = textIn(event?.type)
-      sequence = Math.max(sequence, countOf(event?.sequence_number) ?? 0)
-      response = object(event?.response) ?? response
-      return {
-        isShown: true,
-        text: textIn(event?.delta),
-        usage: tokensOf(object(event?.response)?.usage),
-        isEnd: ENDS.includes(type),
-      }
-    },
-    ending() {
-      const data = {
-        type: 'response.incomplete',
-        sequence_number: sequence + 1,
-        response: {
-          ...response,
-          status: 'incomplete',
-          incomplete_details: { reason: 'max_output_tokens' },
-        },
-      }
-      return `event: response.incomplete\ndata: ${JSON.stringify(data)}\n\n`
-    },
-  }
-}
-
 const embeddings: Meter = {
   read: (body) => ({ ...asked(body, body.input ?? '', undefined), stream: false, grows: undefined }),
   write: withModel,
-  usage: (answer) => tokensOf(answer.usage),
-  textOf: () => '',
+  usage(answer) {
+    const input = countOf(object(answer.usage)?.prompt_tokens)
+    return input === undefined ? undefined : { input_tokens: String(input) }
+  },
 }
 
-export function parse(text: string): Json | undefined {
-  try {
-    return object(JSON.parse(text))
-  } catch {
-    return undefined
-  }
-}
-
-const post = (name: string, path: string, meter: Meter): Endpoint => ({ name, method: 'POST', path, meter })
+const post = (name: string, path: string, meter: Meter, takes: Endpoint['takes'] = 'json'): Endpoint => ({
+  ...{ name, method: 'POST', path, meter, takes },
+})
 
 export const openai: Provider = {
   name: 'openai',
@@ -278,6 +173,12 @@ export const openai: Provider = {
     post('responses', '/v1/responses', responses),
     post('completions', '/v1/completions', completions),
     post('embeddings', '/v1/embeddings', embeddings),
+    post('images.generations', '/v1/images/generations', images),
+    post('images.edits', '/v1/images/edits', imageEdits, 'form'),
+    post('audio.speech', '/v1/audio/speech', speech),
+    post('audio.transcriptions', '/v1/audio/transcriptions', transcriptions, 'form'),
+    post('audio.translations', '/v1/audio/translations', translations, 'form'),
+    { name: 'moderations', method: 'POST', path: '/v1/moderations' },
     { name: 'models', method: 'GET', path: '/v1/models' },
     { name: 'models', method: 'GET', path: '/v1/models/:id' },
   ],

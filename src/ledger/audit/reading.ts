@@ -81,6 +81,7 @@ const BODY: Readonly<Record<EntryKind, Fields>> = {
     quantities,
     'started_at?': whole,
     'duration_ms?': whole,
+    'estimated?': yes,
     request: name,
   },
   charge: {

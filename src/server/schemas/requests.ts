@@ -32,6 +32,9 @@ const ttl = optional(duration('How long the hold shall live'))
 const feature = id('The feature used')
 const endpoint = optional(text('The endpoint that served it'))
 const durationMs = optional(duration('How long the work took'))
+const estimated = optional(
+  Type.Boolean({ description: 'true or false: whether this was counted, and not told by what did the work' }),
+)
 const reason = (what: string) => text(what)
 
 const reserve = {
@@ -67,6 +70,7 @@ const settle = {
   endpoint,
   started_at: optional(instant('When the work began')),
   duration_ms: durationMs,
+  estimated,
 }
 const release = { ...request, reason: optional(reason('Why nothing was used')) }
 const record = {
@@ -79,6 +83,7 @@ const record = {
   at: optional(instant('When it happened')),
   endpoint,
   duration_ms: durationMs,
+  estimated,
 }
 
 export const ReserveRequest = named('ReserveRequest', reserve)
