@@ -25,7 +25,7 @@ before(async () => {
 })
 after(() => guest?.remove())
 
-test('the package holds JavaScript, declarations and SQL, and neither sources nor tests', () => {
+test('the package holds JavaScript, declarations, SQL and protos, and neither sources nor tests', () => {
   const packed = globSync('**/*', { cwd: installed(), exclude: ['node_modules/**'] })
   const wanted = [
     'LICENSE',
@@ -35,8 +35,8 @@ test('the package holds JavaScript, declarations and SQL, and neither sources no
     'dist/src/index.d.ts',
     'dist/src/cli/main.js',
   ]
-  const sql = globSync('**/*.sql', { cwd: join(ROOT, 'src') }).map((path) => join('dist/src', path))
-  for (const path of [...wanted, ...sql]) assert.ok(packed.includes(path), `${path} is missing`)
+  const read = globSync('**/*.{sql,proto}', { cwd: join(ROOT, 'src') }).map((path) => join('dist/src', path))
+  for (const path of [...wanted, ...read]) assert.ok(packed.includes(path), `${path} is missing`)
   assert.deepEqual(
     packed.filter((path) => /\.test\.|^(src|test|bench|toolchain)\/|(?<!\.d)\.ts$/.test(path)),
     [],

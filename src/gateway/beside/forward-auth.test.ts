@@ -135,6 +135,17 @@ describe('forward-auth', () => {
     assert.deepEqual(await world.charged('again'), [1, '2.5'])
   })
 
+  test('an id whose hold was given back lets nobody pass', async () => {
+    const key = await world.account('back', '100')
+    const id = { 'x-request-id': 'held-1' }
+    assert.equal((await ask(key, 'POST', '/api/held', id)).status, 200)
+    assert.equal((await ask(key, 'POST', '/api/held', id)).status, 200)
+    await world.engine.release({ account: 'back', request_id: 'held-1' })
+    const said = await ask(key, 'POST', '/api/held', id)
+    assert.deepEqual([said.status, said.body.code], [409, 'conflict'])
+    assert.deepEqual(await world.charged('back'), [0, '0'])
+  })
+
   test('401 without a key that is known, 403 with one for which nobody pays', async () => {
     assert.equal(
       (await send('/forward-auth', { 'x-forwarded-method': 'GET', 'x-forwarded-uri': '/api/a' })).status,

@@ -57,11 +57,17 @@ export function createGate({ engine, keyring, calls, payer, config, onFault }: G
       ...(rule.cost !== undefined && { cost: rule.cost }),
       ...(rule.quantities !== undefined && { estimate: rule.quantities }),
     }
-    if (rule.holdMs !== undefined)
-      return verdictOf(await engine.reserve({ ...request, ttl_ms: rule.holdMs }, caller), account)
-    const answer = await calls
-      .of(caller)
-      .access(request, () => {}, { endpoint: 'forward_auth', ...(gone !== undefined && { signal: gone }) })
+    // Whoever hangs up before the answer, and cannot ask again under the same id, pays nothing.
+    const isOver = () => gone?.aborted === true && !id
+    if (rule.holdMs !== undefined) {
+      const decision = await engine.reserve({ ...request, ttl_ms: rule.holdMs }, caller)
+      if (isOver()) await engine.release({ account, request_id: request.request_id }, caller)
+      return verdictOf(decision, account)
+    }
+    const charge = () => {
+      if (isOver()) throw gone?.reason
+    }
+    const answer = await calls.of(caller).access(request, charge, { endpoint: 'forward_auth' })
     return answer.ok ? passed(account, answer.request_id, answer.decision) : turned(answer, account)
   }
 

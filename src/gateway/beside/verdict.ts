@@ -39,9 +39,8 @@ export function passed(account: string, requestId: string, decision: DecisionAns
   return { kind: 'passed', known, fields, decision }
 }
 
-/** The first answer to an id that has run before holds for its repeats. */
 export function turned(refused: Refused, account: string): Verdict {
-  if (refused.outcome === 'done') return passed(account, refused.request_id, refused.decision)
+  if (refused.outcome === 'done') return repeated(refused.decision as DecisionAnswer, account)
   const { status, headers, body } = refusalOf(refused)
   const isDecided = refused.outcome !== 'unavailable'
   return {
@@ -50,10 +49,17 @@ export function turned(refused: Refused, account: string): Verdict {
   }
 }
 
+/** The first answer to an id holds for its repeats, unless what it let in was given back: nobody would pay for them. */
+function repeated(decision: DecisionAnswer, account: string): Verdict {
+  const isPaid = decision.state !== 'released' && decision.state !== 'expired_released'
+  if (isPaid) return passed(account, decision.request_id, decision)
+  return refusal(409, 'conflict', 'a request with this id was let in before, and given back')
+}
+
 /** What is answered to a reserve, as `access` tells it. */
 export function verdictOf(decision: DecisionAnswer, account: string): Verdict {
   const { outcome, request_id, reason, retry_after_ms } = decision
-  if (outcome === 'allow' || outcome === 'partial') return passed(account, request_id, decision)
+  if (outcome === 'allow' || outcome === 'partial') return repeated(decision, account)
   return turned(
     {
       ok: false,
