@@ -53,7 +53,7 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
   const find = finder(config)
   const planOf = plans(engine, config)
   const payer = (key: Key) => ({ account: accountOf(key), subject: subjectOf(key) })
-  const beside = createBeside({ engine, keyring, calls, payer, config: config.beside, jsonBody, onFault })
+  const beside = createBeside({ engine, keyring, calls, payer, config: config.beside, onFault })
   const open = new Set<Promise<void>>()
   const closing = new AbortController()
 

@@ -4,14 +4,12 @@ import type { Engine } from '../../engine.ts'
 import type { Keyring } from '../../keyring.ts'
 import type { ChargeAnswer } from '../../wire.ts'
 import type { Calls } from '../calls.ts'
-import type { Told } from '../failures.ts'
-import type { Json } from '../provider.ts'
 import type { BesideConfig } from './config.ts'
 import { answerQuestion, MANNERS } from './forward-auth.ts'
 import { createGate, type Payer } from './gate.ts'
 import type { GrpcServer } from './grpc.ts'
 import { createRateLimit } from './rate-limit.ts'
-import { settleReported } from './report.ts'
+import { readReport, settleReported } from './report.ts'
 import { refusal, type Turned, thrown } from './verdict.ts'
 
 export interface BesideOptions {
@@ -20,7 +18,6 @@ export interface BesideOptions {
   readonly calls: Calls
   readonly payer: Payer
   readonly config: BesideConfig
-  readonly jsonBody: (request: IncomingMessage, most: number) => Promise<Json | Told>
   readonly onFault: (error: unknown) => void
 }
 
@@ -39,7 +36,6 @@ export interface Beside {
 }
 
 const USAGE = '/forward-auth/usage'
-const MAX_REPORT_BYTES = 64 * 1024
 
 export function createBeside(options: BesideOptions): Beside {
   const { engine, keyring, config, onFault } = options
@@ -49,13 +45,8 @@ export function createBeside(options: BesideOptions): Beside {
 
   async function reported(request: IncomingMessage): Promise<ChargeAnswer | Turned> {
     if (request.method !== 'POST') return refusal(405, 'not_found', 'send a POST', { allow: 'POST' })
-    const body = await options.jsonBody(request, MAX_REPORT_BYTES)
-    if ('failure' in body) {
-      const { status, code, message } = (body as Told).failure
-      return refusal(status, code, message)
-    }
     const { authorization } = request.headers
-    return settleReported({ engine, keyring, authorization, body: body as Json })
+    return settleReported({ engine, keyring, authorization, body: await readReport(request) })
   }
 
   async function report(request: IncomingMessage, response: ServerResponse): Promise<void> {

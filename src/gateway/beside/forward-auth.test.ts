@@ -244,6 +244,15 @@ describe('forward-auth', () => {
         assert.equal((await report(service, wrong)).status, 400, JSON.stringify(wrong))
       assert.equal((await world.engine.account('sly')).credits.held, '20')
       assert.equal((await send('/forward-auth/usage', {})).status, 405)
+      const post = (body: string, type = 'application/json') =>
+        send(
+          '/forward-auth/usage',
+          { authorization: `Bearer ${service}`, 'content-type': type },
+          { method: 'POST', body },
+        )
+      assert.equal((await post('[]')).status, 400)
+      assert.equal((await post('{}', 'text/plain')).status, 415)
+      assert.equal((await post(`"${'x'.repeat(100_000)}"`)).status, 413)
     })
   })
 

@@ -2,6 +2,7 @@
  * `POST /forward-auth/usage`: what stands behind a proxy tells what a request that was held has used, in its provider's own
  * words or as quantities. Only keys that stand for no account may: a customer's own would settle its own work for nothing.
  */
+import type { IncomingMessage } from 'node:http'
 import type { Engine } from '../../engine.ts'
 import { SluiceError } from '../../errors.ts'
 import { bearer, type Keyring } from '../../keyring.ts'
@@ -14,6 +15,26 @@ export interface Report {
   readonly keyring: Keyring
   readonly authorization: string | undefined
   readonly body: Json
+}
+
+const MOST_BYTES = 64 * 1024
+
+export async function readReport(request: IncomingMessage): Promise<Json> {
+  if (!/^application\/json\b/i.test(request.headers['content-type'] ?? ''))
+    throw new SluiceError('media_type', 'send JSON: content-type application/json')
+  const pieces: Buffer[] = []
+  let size = 0
+  // Not destroyed where it is too long: the answer goes the same way.
+  for await (const piece of request.iterator({ destroyOnReturn: false })) {
+    size += (piece as Buffer).length
+    if (size > MOST_BYTES) throw new SluiceError('too_big', `a report is at most ${MOST_BYTES} bytes`)
+    pieces.push(piece as Buffer)
+  }
+  try {
+    const value: unknown = JSON.parse(Buffer.concat(pieces).toString('utf8'))
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
+  } catch {}
+  throw invalid('', 'the body is not a JSON object', 'send one')
 }
 
 const FIELDS = ['account', 'request_id', 'provider', 'endpoint', 'usage', 'quantities']

@@ -78,13 +78,16 @@ export function thrown(error: unknown): Turned {
   return accident(500, 'internal', 'the gateway has made a mistake', undefined)
 }
 
+/** About what was sent. What is wrong with the policy or the account is not the caller's to mend: it is forbidden. */
+const AS_IT_IS = ['invalid', 'media_type', 'too_big']
+
 function accident(status: number, code: string, message: string, retryAfterMs: number | undefined): Turned {
   if (status < 400 || status >= 500) {
     const wait: Fields = retryAfterMs === undefined ? {} : { 'retry-after': retryAfter(retryAfterMs) }
     return { ...refusal(503, code, message, wait), kind: 'undecided' }
   }
   if (status === 401) return refusal(401, code, message, { 'www-authenticate': 'Bearer' })
-  return refusal(status === 400 && code === 'invalid' ? 400 : 403, code, message)
+  return refusal(AS_IT_IS.includes(code) ? status : 403, code, message)
 }
 
 export function refusal(status: number, code: string, message: string, fields: Fields = {}): Turned {
