@@ -36,8 +36,11 @@ function answer(response: ServerResponse, verdict: Verdict, isTongueTied: boolea
     response.writeHead(200, { ...verdict.known, ...verdict.fields, 'content-length': 0 }).end()
     return
   }
-  const { status, fields, body } = verdict
-  const meant = isTongueTied ? { 'x-sluice-status': status, 'x-sluice-reason': verdict.code } : {}
+  const { status, fields, body, decision } = verdict
+  const meant = {
+    ...(isTongueTied && { 'x-sluice-status': status, 'x-sluice-reason': verdict.code }),
+    ...(decision !== undefined && { 'x-sluice-request-id': decision.request_id }),
+  }
   response
     .writeHead(isTongueTied ? nearest(verdict) : status, {
       ...{ ...fields, ...meant },
