@@ -3,9 +3,11 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { createEngine, type Engine } from '../src/engine.ts'
+import { SluiceError } from '../src/errors.ts'
 import { createGateway } from '../src/gateway/app.ts'
 import { readConfig } from '../src/gateway/config.ts'
 import { memoryStore } from '../src/store/memory.ts'
+import type { Store } from '../src/store.ts'
 import type { KeyRequest, Subject } from '../src/wire.ts'
 
 /** `call` has no price of its own; `tokens` has, as models are billed. */
@@ -42,13 +44,24 @@ export interface Beside {
   key(request: KeyRequest): Promise<string>
   /** What was charged in all, and in how many requests, when nothing is held any more. */
   charged(account: string): Promise<readonly [requests: number, charged: string]>
+  /** While it is away, the store does nothing for any account; keys are still known. */
+  readonly store: { isAway: boolean }
   /** Ends the gateway alone: Sluice is gone. */
   stopGateway(): Promise<void>
   close(): Promise<void>
 }
 
 export async function beside(config: string, policy: object = POLICY): Promise<Beside> {
-  const engine = await createEngine({ store: memoryStore(), policy: policy as never })
+  const real = memoryStore()
+  const store = { isAway: false }
+  const transact: Store['transact'] = (account, ...more) =>
+    store.isAway && account !== '@system'
+      ? Promise.reject(new SluiceError('unavailable', 'The store is away.'))
+      : real.transact(account, ...more)
+  const engine = await createEngine({
+    store: Object.assign(Object.create(real), { transact }),
+    policy: policy as never,
+  })
   const faults: unknown[] = []
   const gateway = createGateway({
     engine,
@@ -63,7 +76,7 @@ export async function beside(config: string, policy: object = POLICY): Promise<B
   let stopped: Promise<void> | undefined
   const stopGateway = () => (stopped ??= gateway.close(100))
   return {
-    engine,
+    ...{ engine, store },
     url: `http://127.0.0.1:${(gateway.server.address() as AddressInfo).port}`,
     ...{ grpcPort, faults, key, stopGateway },
     async account(id, credits, { plan = 'plan', subject } = {}) {

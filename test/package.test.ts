@@ -52,6 +52,20 @@ test('a JavaScript program in another project imports the front door', async () 
   assert.equal((await guest.node(['guest.js'])).trim(), 'function,function,function')
 })
 
+test("Envoy's services are made from the protos that it carries", async () => {
+  const grpc = installed('dist/src/gateway/beside/grpc.js')
+  guest.write(
+    'envoy.js',
+    `import { envoyServices } from ${JSON.stringify(grpc)}
+     const { rateLimit, authorization } = envoyServices()
+     console.log(rateLimit.ShouldRateLimit.path, authorization.Check.path)`,
+  )
+  assert.equal(
+    (await guest.node(['envoy.js'])).trim(),
+    '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit /envoy.service.auth.v3.Authorization/Check',
+  )
+})
+
 test('importing it loads no driver, and its store on PostgreSQL stands behind a door of its own', async () => {
   const database = await testDatabase()
   guest.write(

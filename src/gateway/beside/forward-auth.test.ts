@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { type Beside, beside } from '../../../test/beside.ts'
 
 const CONFIG = `
@@ -280,3 +281,36 @@ forward_auth: { otherwise: pass, key_header: x-api-key, rules: [{ path: /paid, f
     await world.close()
   }
 })
+
+for (const [mode, statuses] of [
+  ['closed', [503, 503]],
+  ['open', [200, 200]],
+] as const)
+  test(`while the store is away nothing is decided: ${mode} answers ${statuses[0]}`, async () => {
+    const world = await beside(`
+on_unavailable: ${mode}
+forward_auth: { rules: [{ path: /a, feature: call, cost: '1' }] }`)
+    try {
+      const authorization = `Bearer ${await world.account('a', '10')}`
+      const ask = async () => {
+        const one = await fetch(`${world.url}/forward-auth`, {
+          headers: { authorization, 'x-forwarded-method': 'GET', 'x-forwarded-uri': '/a' },
+        })
+        const two = await fetch(`${world.url}/forward-auth/nginx`, {
+          headers: { authorization, 'x-original-method': 'GET', 'x-original-uri': '/a' },
+        })
+        return [one.status, two.status]
+      }
+      assert.deepEqual(await ask(), [200, 200])
+      world.store.isAway = true
+      assert.deepEqual(await ask(), statuses)
+      world.store.isAway = false
+      // What passed is told when the store is back, once.
+      const told = mode === 'open' ? 4 : 2
+      while ((await world.charged('a'))[0] < told) await pause(20)
+      assert.deepEqual(await world.charged('a'), [told, String(told)])
+    } finally {
+      world.store.isAway = false
+      await world.close()
+    }
+  })
