@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { BESIDE_FIELDS } from '../src/gateway/beside/config.ts'
 import { REASONS } from '../src/kernel/reasons.ts'
 import { GRANT_KINDS } from '../src/ledger/grants.ts'
 import { policyJsonSchema } from '../src/policy/schema.ts'
@@ -28,6 +29,14 @@ test('the page of the policy names every field of the schema', () => {
 
 test('the page of the policy names every kind of grant', () => {
   for (const kind of GRANT_KINDS) assert.ok(page('policy.md').includes(`\`${kind}\``), kind)
+})
+
+test('the page of the gateway names every field about other proxies', () => {
+  const text = page('gateway.md')
+  const fields = new Set<string>()
+  collectFields({ properties: BESIDE_FIELDS }, fields)
+  const missing = [...fields].filter((field) => !text.includes(`\`${field}\``))
+  assert.deepEqual(missing, [])
 })
 
 function collectFields(schema: unknown, into: Set<string>): void {

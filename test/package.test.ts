@@ -25,7 +25,7 @@ before(async () => {
 })
 after(() => guest?.remove())
 
-test('the package holds JavaScript, declarations and SQL, and neither sources nor tests', () => {
+test('the package holds JavaScript, declarations, SQL and protos, and neither sources nor tests', () => {
   const packed = globSync('**/*', { cwd: installed(), exclude: ['node_modules/**'] })
   const wanted = [
     'LICENSE',
@@ -35,8 +35,8 @@ test('the package holds JavaScript, declarations and SQL, and neither sources no
     'dist/src/index.d.ts',
     'dist/src/cli/main.js',
   ]
-  const sql = globSync('**/*.sql', { cwd: join(ROOT, 'src') }).map((path) => join('dist/src', path))
-  for (const path of [...wanted, ...sql]) assert.ok(packed.includes(path), `${path} is missing`)
+  const read = globSync('**/*.{sql,proto}', { cwd: join(ROOT, 'src') }).map((path) => join('dist/src', path))
+  for (const path of [...wanted, ...read]) assert.ok(packed.includes(path), `${path} is missing`)
   assert.deepEqual(
     packed.filter((path) => /\.test\.|^(src|test|bench|toolchain)\/|(?<!\.d)\.ts$/.test(path)),
     [],
@@ -50,6 +50,20 @@ test('a JavaScript program in another project imports the front door', async () 
      console.log([createEngine, definePolicy, memoryStore].map((value) => typeof value).join())`,
   )
   assert.equal((await guest.node(['guest.js'])).trim(), 'function,function,function')
+})
+
+test("Envoy's services are made from the protos that it carries", async () => {
+  const grpc = installed('dist/src/gateway/beside/grpc.js')
+  guest.write(
+    'envoy.js',
+    `import { envoyServices } from ${JSON.stringify(grpc)}
+     const { rateLimit, authorization } = envoyServices()
+     console.log(rateLimit.ShouldRateLimit.path, authorization.Check.path)`,
+  )
+  assert.equal(
+    (await guest.node(['envoy.js'])).trim(),
+    '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit /envoy.service.auth.v3.Authorization/Check',
+  )
 })
 
 test('importing it loads no driver, and its store on PostgreSQL stands behind a door of its own', async () => {

@@ -24,7 +24,7 @@ function buildClient(): void {
 function buildServer(): void {
   rmSync(join(root, 'dist'), { recursive: true, force: true })
   compile('tsconfig.build.json')
-  for (const file of globSync('**/*.{sql,yaml}', { cwd: join(root, 'src') }))
+  for (const file of globSync('**/*.{sql,yaml,proto}', { cwd: join(root, 'src') }))
     cpSync(join(root, 'src', file), join(root, 'dist/src', file))
 }
 

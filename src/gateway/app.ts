@@ -7,6 +7,7 @@ import type { Caller, Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
 import { bearer, createKeyring, type Key } from '../keyring.ts'
 import type { Subject } from '../wire.ts'
+import { createBeside } from './beside/beside.ts'
 import { readBody } from './bodies.ts'
 import { createCalls } from './calls.ts'
 import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
@@ -27,6 +28,8 @@ export interface GatewayOptions {
 
 export interface Gateway {
   readonly server: Server
+  /** Serves Envoy over gRPC where the configuration says so; answers on which port. */
+  listenGrpc(): Promise<number | undefined>
   /** Refuses what comes, lets what runs end for as long as may be, aborts the rest, and tells what is kept. */
   close(withinMs?: number): Promise<void>
 }
@@ -52,6 +55,8 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
   const forward = createForward({ config, upstreams, waiting })
   const find = finder(config)
   const planOf = plans(engine, config)
+  const payer = (key: Key) => ({ account: accountOf(key), subject: subjectOf(key) })
+  const beside = createBeside({ engine, keyring, calls, payer, config: config.beside, onFault })
   const open = new Set<Promise<void>>()
   const closing = new AbortController()
 
@@ -66,6 +71,7 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
     response.on('close', () => {
       if (!response.writableFinished) gone.abort(new Error('the caller has gone'))
     })
+    if (beside.isFor(url.pathname)) return beside.answer(request, response, url.pathname, gone.signal)
     try {
       const key = await keyring.key(secretOf(request, provider))
       if (found === undefined) return refuse(notFound(`there is no ${request.method} ${url.pathname} here`))
@@ -126,12 +132,13 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
   )
   return {
     server,
+    listenGrpc: () => beside.listen(),
     async close(withinMs = CLOSE_MS) {
       closing.abort()
       server.close()
       server.closeIdleConnections()
       const late = setTimeout(() => server.closeAllConnections(), withinMs)
-      await Promise.allSettled([...open])
+      await Promise.allSettled([...open, beside.close(withinMs)])
       clearTimeout(late)
       server.closeAllConnections()
       await calls.close(withinMs)

@@ -5,22 +5,12 @@
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import { parse } from 'yaml'
-import { SluiceError } from '../errors.ts'
 import type { Millis } from '../units.ts'
+import { BESIDE_FIELDS, type BesideConfig, readBeside } from './beside/config.ts'
 import { endpointOf, type Measure } from './paths.ts'
 import type { Endpoint, Provider } from './provider.ts'
 import { PROVIDERS } from './providers.ts'
-
-const NAME = '^[a-z][a-z0-9_-]{0,63}$'
-const WORD = '^[\\x21-\\x7e]{1,128}$'
-const DURATION = '^(0|[1-9][0-9]{0,6})(ms|s|m|h)$'
-const strict = { additionalProperties: false } as const
-const duration = (what: string) =>
-  Type.Optional(Type.String({ pattern: DURATION, description: `${what}: a length such as 30s or 500ms` }))
-const whole = (what: string, minimum: number, maximum: number) =>
-  Type.Optional(
-    Type.Integer({ minimum, maximum, description: `${what}: a whole number from ${minimum} to ${maximum}` }),
-  )
+import { duration, millisOf, NAME, patternOf, strict, WORD, whole, wrong } from './written.ts'
 
 const Upstream = Type.Object(
   {
@@ -100,8 +90,8 @@ const Path = Type.Object(
 /** What a configuration may say. */
 export const configSchema = Type.Object(
   {
-    upstreams: Type.Record(Type.String({ pattern: NAME }), Upstream),
-    routes: Type.Array(Route, { minItems: 1, maxItems: 1_000 }),
+    upstreams: Type.Optional(Type.Record(Type.String({ pattern: NAME }), Upstream)),
+    routes: Type.Optional(Type.Array(Route, { maxItems: 1_000 })),
     paths: Type.Optional(Type.Array(Path, { maxItems: 1_000 })),
     plans: Type.Optional(Type.Record(Type.String(), Plan)),
     max_body_mb: whole('The largest body of a call', 1, 1_024),
@@ -123,6 +113,7 @@ export const configSchema = Type.Object(
         Type.Object({ per_account: Type.String({ pattern: '^(0|[1-9][0-9]*)(\\.[0-9]{1,6})?$' }) }, strict),
       ]),
     ),
+    ...BESIDE_FIELDS,
   },
   strict,
 )
@@ -175,6 +166,8 @@ export interface GatewayConfig {
   readonly waitingPerAccount: number
   readonly waitingInAll: number
   readonly onUnavailable: 'closed' | 'open' | { readonly mode: 'bounded'; readonly perAccount: string }
+  /** What other proxies may ask. */
+  readonly beside: BesideConfig
 }
 
 const USUAL_PLAN: PlanConfig = { waitMs: 0, whenSpent: 'end', fallback: true }
@@ -183,19 +176,26 @@ const USUAL_PLAN: PlanConfig = { waitMs: 0, whenSpent: 'end', fallback: true }
 export function readConfig(text: string, env: Readonly<Record<string, string | undefined>>): GatewayConfig {
   const document = documentOf(text)
   const upstreams = new Map(
-    Object.entries(document.upstreams).map(([name, one]) => [name, upstreamOf(name, one, env)]),
+    Object.entries(document.upstreams ?? {}).map(([name, one]) => [name, upstreamOf(name, one, env)]),
   )
   const upstream = (name: string, path: string): UpstreamConfig => {
     const found = upstreams.get(name)
     if (found === undefined) throw wrong(path, `there is no upstream ${name}`, 'Name one of `upstreams`.')
     return found
   }
-  const { waiting = {}, on_unavailable: away = 'closed', plans = {} } = document
+  const { routes = [], waiting = {}, on_unavailable: away = 'closed', plans = {} } = document
+  const beside = readBeside(document)
+  if (routes.length === 0 && beside.forwardAuth === undefined && beside.rateLimit === undefined)
+    throw wrong(
+      '/routes',
+      'there is nothing to do',
+      'Write routes, or rules under forward_auth or rate_limit.',
+    )
   const { '*': every = {}, ...named } = plans
   const plan = planOf(every, USUAL_PLAN)
   return {
     upstreams,
-    routes: document.routes.map((route, place) => {
+    routes: routes.map((route, place) => {
       const own = upstream(route.upstream, `/routes/${place}/upstream`)
       return {
         model: patternOf(route.model ?? '*'),
@@ -224,6 +224,7 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
     waitingPerAccount: waiting.per_account ?? 100,
     waitingInAll: waiting.in_all ?? 10_000,
     onUnavailable: typeof away === 'string' ? away : { mode: 'bounded', perAccount: away.per_account },
+    beside,
   }
 }
 
@@ -309,22 +310,4 @@ function planOf(written: Type.Static<typeof Plan>, base: PlanConfig): PlanConfig
     whenSpent: written.when_spent ?? base.whenSpent,
     fallback: written.fallback ?? base.fallback,
   }
-}
-
-const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
-function millisOf(text: string): Millis {
-  const [, count, unit] = /^(\d+)(\w+)$/.exec(text) ?? []
-  return Number(count) * (UNITS[unit as string] as number)
-}
-
-/** `*` stands for anything. */
-function patternOf(text: string): RegExp {
-  return new RegExp(`^${text.split('*').map(RegExp.escape).join('.*')}$`)
-}
-
-function wrong(path: string, message: string, remedy: string): SluiceError {
-  return new SluiceError('invalid', `the gateway's configuration: ${path || 'the document'}: ${message}`, {
-    path,
-    remedy,
-  })
 }
