@@ -22,10 +22,12 @@ import {
 } from './upstream.ts'
 import { boundOf, neededBy, type Used, usedBy } from './used.ts'
 import type { Waiting } from './waiting.ts'
+import type { Tale } from './watch.ts'
 
 export interface Metered {
   readonly request: IncomingMessage
   readonly response: ServerResponse
+  readonly tale: Tale
   readonly account: string
   readonly subject: Subject | undefined
   readonly access: Pick<Client, 'access'>
@@ -90,6 +92,7 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     isLast: boolean,
   ): Promise<'answered' | Failed> {
     const opened = await admit(call, asked, route, target)
+    call.tale.request = opened.ok ? opened.lease.request_id : opened.request_id
     if (!opened.ok) return { told: refusalOf(opened), another: false }
     const used = usedBy(asked, opened)
     const stop = new AbortController()
@@ -271,9 +274,10 @@ async function passOn(
   if (!isWell) {
     await pipeWhole(answer, response, call.gone)
     await opened.end('failed')
-  } else if (isStream && call.meter.stream !== undefined)
+  } else if (isStream && call.meter.stream !== undefined) {
+    call.tale.isStream = true
     await passStream(call, opened, used, answer, stop, stream, call.meter.stream(call.body))
-  else await passWhole(call, opened, used, answer)
+  } else await passWhole(call, opened, used, answer)
   return 'answered'
 }
 
