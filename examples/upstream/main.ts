@@ -10,6 +10,7 @@ const USAGE = `Usage: npx node examples/upstream/main.ts [options]
   --render-ms N           how long a second of film takes, 500
   --seed N                another seed says other things, 1
   --key SECRET            what callers have to bring; without it any key will do
+  --endless               texts end at their bound alone, or never
   --no-usage              no answer says what it used`
 
 const { values } = parseArgs({
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     'render-ms': { type: 'string', default: '500' },
     seed: { type: 'string', default: '1' },
     key: { type: 'string' },
+    endless: { type: 'boolean', default: false },
     usage: { type: 'boolean', default: true },
     help: { type: 'boolean', default: false },
   },
@@ -41,6 +43,7 @@ else {
     tokensPerSecond: number('tokens-per-second'),
     renderMs: number('render-ms'),
     seed: number('seed'),
+    isEndless: values.endless,
     isUsageTold: values.usage,
     ...(values.key !== undefined && { key: values.key }),
   })

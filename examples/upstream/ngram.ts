@@ -12,6 +12,8 @@ export interface Prompted {
   readonly prompt: string
   /** The same seed and the same prompt give the same answer. */
   readonly seed: number
+  /** It never comes to an end by itself. */
+  readonly isEndless?: boolean
 }
 
 export interface Model {
@@ -63,10 +65,11 @@ export function train(text: string, order: 2 | 3 = 3): Model {
 
   return {
     vocabulary: words.length,
-    *generate({ prompt, seed }) {
+    *generate({ prompt, seed, isEndless = false }) {
       const random = randomFrom(hashOf(prompt, seed))
       const pick = (from: readonly number[]): number => from[Math.floor(random() * from.length)] as number
-      const most = 1 + Math.floor(random() * MOST_SENTENCES)
+      const some = 1 + Math.floor(random() * MOST_SENTENCES)
+      const most = isEndless ? Number.POSITIVE_INFINITY : some
       // It takes up the last word of the prompt that it has read a sentence with.
       const known = wordsOf(prompt)
         .map((word) => ids.get(` ${word.trim()}`))

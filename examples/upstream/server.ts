@@ -31,6 +31,8 @@ export interface UpstreamOptions {
   /** How long a second of film takes to render, in milliseconds. */
   readonly renderMs?: number
   readonly seed?: number
+  /** Texts end at their bound alone, or never. */
+  readonly isEndless?: boolean
   /** False: no answer says what it used. */
   readonly isUsageTold?: boolean
   /** The one that callers have to bring; absent, any will do. */
@@ -77,6 +79,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
     embeddings: [MODELS.embedding],
     tokensPerSecond: options.tokensPerSecond || Number.POSITIVE_INFINITY,
     seed: options.seed ?? 1,
+    isEndless: options.isEndless ?? false,
     isUsageTold: options.isUsageTold ?? true,
     now,
     id,

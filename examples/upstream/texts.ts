@@ -12,6 +12,8 @@ export interface Setting {
   /** 0: as fast as may be. */
   readonly tokensPerSecond: number
   readonly seed: number
+  /** Answers end at their bound alone. */
+  readonly isEndless: boolean
   /** Whether answers say what they used. */
   readonly isUsageTold: boolean
   readonly now: () => number
@@ -87,11 +89,19 @@ function runsOf(
   { prompts, most, each = 1 }: { prompts: readonly string[]; most: number | undefined; each?: number },
 ): Run[] {
   const model = textModel(body, setting)
+  const { isEndless } = setting
   const seed = setting.seed + (wholeIn(body, 'seed', Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER) ?? 0)
   const stops = stopsIn(body)
   return prompts.flatMap((prompt) =>
     Array.from({ length: each }, (_, choice) =>
-      createRun({ model, prompt, seed: seed + choice, most: most ?? Number.POSITIVE_INFINITY, stops }),
+      createRun({
+        model,
+        prompt,
+        seed: seed + choice,
+        most: most ?? Number.POSITIVE_INFINITY,
+        stops,
+        isEndless,
+      }),
     ),
   )
 }
