@@ -58,6 +58,9 @@ export interface ForwardOptions {
 const MAX_READ_BYTES = 16 * 1024 * 1024
 /** Renewed at half of it, so that a gateway that dies holds nothing for long. */
 const LEASH_MS = 30_000
+/** Input is certain; of output more is needed as it grows, but where the upstream is bounded only if it does not keep to that. */
+const GROWS = { of: ['output_tokens'], from: 0.75 }
+const BOUNDED = { of: ['output_tokens'], from: 1.000001 }
 
 export interface Forward {
   /** Answers what went wrong before anything was sent to the caller; undefined where an answer has begun. */
@@ -136,7 +139,8 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     target: TargetConfig,
   ): Promise<Opened | Refused> {
     const request = requestOf(call, asked, route, target)
-    const ask = () => open(call.access, request, { endpoint: call.endpoint.name })
+    const growth = asked.bound.output_tokens === undefined ? GROWS : BOUNDED
+    const ask = () => open(call.access, request, { endpoint: call.endpoint.name, growth })
     const first = await ask()
     if (first.ok || first.outcome !== 'wait' || call.plan.waitMs === 0) return first
     const waited = await waiting.stand<Opened | Refused>({
