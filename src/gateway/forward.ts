@@ -58,9 +58,12 @@ export interface ForwardOptions {
 const MAX_READ_BYTES = 16 * 1024 * 1024
 /** Renewed at half of it, so that a gateway that dies holds nothing for long. */
 const LEASH_MS = 30_000
-/** Input is certain; of output more is needed as it grows, but where the upstream is bounded only if it does not keep to that. */
+/**
+ * Input is certain; of output more is needed as it grows. Where the upstream is bounded it is not, unless the upstream does not keep
+ * to that, which is seen late: until it tells what was used, tokens are counted by length, and too many by up to a third.
+ */
 const GROWS = { of: ['output_tokens'], from: 0.75 }
-const BOUNDED = { of: ['output_tokens'], from: 1.000001 }
+const BOUNDED = { of: ['output_tokens'], from: 1.5 }
 
 export interface Forward {
   /** Answers what went wrong before anything was sent to the caller; undefined where an answer has begun. */
