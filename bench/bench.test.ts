@@ -26,7 +26,8 @@ describe('the bench', { timeout: 300_000 }, () => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-'))
     t.after(() => rmSync(folder, { recursive: true }))
     const tiny = ['--seconds', '0.05', '--turns', '1', '--accounts', '200', '--dir', folder]
-    const { out, code } = await bench(...Object.keys(SECTIONS), '--json', ...tiny)
+    const few = ['--streams', '20', '--stream-seconds', '1']
+    const { out, code } = await bench(...Object.keys(SECTIONS), '--json', ...tiny, ...few)
     assert.equal(code, 0, out)
     const figures = JSON.parse(out) as Record<string, number>
     assert.deepEqual(
@@ -36,7 +37,9 @@ describe('the bench', { timeout: 300_000 }, () => {
     for (const [key, value] of Object.entries(figures)) {
       // Bytes are told by Linux alone.
       if (key === 'embedded_bytes_per_pair' && process.platform !== 'linux') continue
-      assert.ok(value > 0, `${key} is ${value}`)
+      // Differences of so few calls and streams are noise, and may fall on either side.
+      if (key.startsWith('gateway_')) assert.ok(Number.isFinite(value), `${key} is ${value}`)
+      else assert.ok(value > 0, `${key} is ${value}`)
     }
     assert.deepEqual(readdirSync(folder), [])
   })
@@ -50,7 +53,7 @@ describe('the bench', { timeout: 300_000 }, () => {
   it('says in one line what it does not know', async () => {
     assert.deepEqual(await bench('speed'), {
       code: 1,
-      out: 'there is no section speed: kernel, embedded, hot, http, client, rlf, accounts, postgres\n',
+      out: 'there is no section speed: kernel, embedded, hot, http, client, gateway, rlf, accounts, postgres\n',
     })
     assert.deepEqual(await bench('--turns', '1.5'), {
       code: 1,

@@ -18,6 +18,9 @@ export interface Conditions {
   readonly folder: string
   /** How many accounts the large file has: a million, but for tests. The others have no more. */
   readonly manyAccounts: number
+  /** How many long streams section gateway opens, and how long each is. */
+  readonly streams: number
+  readonly streamSeconds: number
   /** The URL of a PostgreSQL server where databases may be made. */
   readonly postgres: string
   /** A folder for CPU profiles. */

@@ -19,6 +19,8 @@ postgres only where a server answers.
   --dir FOLDER      where the files are made (default: the system's folder for temporary files)
   --accounts N      accounts in the large file of section accounts, and a tenth of the uses in section postgres
                     (default 1000000)
+  --streams N       streams at once in section gateway (default 1000)
+  --stream-seconds N  how long each of them is (default 60)
   --postgres URL    a server for section postgres, where databases may be made (default: SLUICE_TEST_POSTGRES, or
                     ${SERVER})
   --profile FOLDER  writes a CPU profile of every contestant`
@@ -39,18 +41,19 @@ function ask(): Asked | undefined {
       seconds: { type: 'string', default: '3' },
       turns: { type: 'string', default: '3' },
       accounts: { type: 'string', default: '1000000' },
+      streams: { type: 'string', default: '1000' },
+      'stream-seconds': { type: 'string', default: '60' },
       dir: { type: 'string', default: tmpdir() },
       postgres: { type: 'string', default: process.env.SLUICE_TEST_POSTGRES || SERVER },
       profile: { type: 'string' },
     },
   })
   if (values.help) return undefined
-  const number = (name: 'seconds' | 'turns' | 'accounts'): number => {
+  const number = (name: 'seconds' | 'turns' | 'accounts' | 'streams' | 'stream-seconds'): number => {
     const given = Number(values[name])
-    if (given > 0 && (name === 'seconds' || Number.isInteger(given))) return given
-    throw new Error(
-      `--${name} is ${values[name]}: give a ${name === 'seconds' ? 'number' : 'whole number'} above zero`,
-    )
+    const isTime = name.endsWith('seconds')
+    if (given > 0 && (isTime || Number.isInteger(given))) return given
+    throw new Error(`--${name} is ${values[name]}: give a ${isTime ? 'number' : 'whole number'} above zero`)
   }
   const unknown = positionals.filter((name) => SECTIONS[name] === undefined)
   if (unknown.length > 0)
@@ -64,6 +67,8 @@ function ask(): Asked | undefined {
     folder: values.dir,
     postgres: values.postgres,
     manyAccounts: number('accounts'),
+    streams: number('streams'),
+    streamSeconds: number('stream-seconds'),
     ...(values.profile === undefined ? {} : { profileTo: values.profile }),
   }
 }

@@ -1,8 +1,9 @@
 /** What is compared with what. */
-import { createServer } from 'node:net'
 import { type Conditions, contest, marks, type Outcome, perSecond, ratio, usual } from './contest.ts'
 import type { Marks } from './contestant.ts'
 import { type Figures, median } from './figures.ts'
+import { gateway } from './gateway.ts'
+import { freePort } from './ports.ts'
 import { postgres } from './postgres.ts'
 
 export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promise<Outcome>>> = {
@@ -12,6 +13,7 @@ export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promi
   hot,
   http,
   client,
+  gateway,
   rlf: (conditions) =>
     alone(conditions, 'rlf', (turns) => ({ rlf_memory_per_s: median(marks(turns, 'perSecond')) })),
   accounts,
@@ -148,13 +150,4 @@ async function accounts(conditions: Conditions): Promise<Outcome> {
       `pairs a second over ${manyAccounts} accounts: ${Math.round(perSecond(many))}, over ${usual(conditions)}: ${Math.round(perSecond(few))}`,
     ],
   }
-}
-
-/** A port of this machine that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }

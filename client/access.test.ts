@@ -137,6 +137,36 @@ describe('access', () => {
     assert.equal(runs, 1)
   })
 
+  test('more is asked for only of what grows, and not for work that ends with what it told', async () => {
+    await scene.account('bounded', '100')
+    const client = scene.client()
+    const held = async (request_id: string, growth?: { of: readonly string[]; from: number }) => {
+      const seen: (string | undefined)[] = []
+      await client.access(
+        { ...write('bounded', 10), request_id },
+        async (lease) => {
+          lease.report({ words: 10 })
+          await pause(200)
+          seen.push(lease.granted)
+          lease.report({ words: 11 })
+          while (growth !== undefined && growth.of.length > 0 && lease.granted === '10') await pause(5)
+          seen.push(lease.granted)
+        },
+        growth === undefined ? {} : { growth },
+      )
+      return seen
+    }
+    assert.deepEqual(await held('bounded', { of: ['words'], from: 1.01 }), ['10', '16.5'])
+    assert.deepEqual(await held('certain', { of: [], from: 0.75 }), ['10', '10'])
+    await client.access({ ...write('bounded', 10), request_id: 'at-once' }, (lease) => {
+      lease.report({ words: 10 })
+    })
+    const entriesOf = async (id: string) => (await client.explain('bounded', id)).entries.length
+    await client.access({ ...write('bounded', 10), request_id: 'silent' }, () => {})
+    assert.equal(await entriesOf('at-once'), await entriesOf('silent'), 'it was not extended')
+    assert.ok((await entriesOf('bounded')) > (await entriesOf('silent')))
+  })
+
   test('a lease grows before it runs out, and says when there is no more', async () => {
     await scene.account('grows', '30')
     const client = scene.client()

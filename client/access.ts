@@ -12,7 +12,7 @@ import type {
 import { amountOf } from './amounts.ts'
 import type { Bounds } from './bounds.ts'
 import { isUnavailable, SluiceError, wasNeverSent } from './error.ts'
-import { createLease, type Lease, type LiveLease } from './lease.ts'
+import { createLease, type Growth, type Lease, type LiveLease } from './lease.ts'
 import type { Outage, Pass, Unavailability } from './outage.ts'
 import type { Together } from './together.ts'
 import type { CallOptions } from './transport.ts'
@@ -26,6 +26,11 @@ export interface AccessOptions extends CallOptions {
   readonly onUnavailable?: Unavailability
   /** How long the work may take, in milliseconds, before its lease is aborted. Absent: as long as it likes. */
   readonly timeoutMs?: number
+  /**
+   * Of which quantities more is asked for while the work runs. Absent: of all, from three quarters of what is held on. For work whose
+   * input is certain, or that something else keeps within its bound.
+   */
+  readonly growth?: Growth
   /** Told with the settlement, for reports. */
   readonly endpoint?: string
 }
@@ -189,6 +194,7 @@ export function createAccesses(given: AccessesOptions): Accesses {
       },
       signal: options.signal,
       timeoutMs: options.timeoutMs,
+      growth: options.growth,
     })
     const startedAt = Date.now()
     // In a turn of its own, so that it counts as running when its work begins.

@@ -10,7 +10,7 @@ export {
 } from './access.ts'
 export { type Client, type ClientOptions, createClient } from './client.ts'
 export { SluiceError } from './error.ts'
-export type { Lease, Reported } from './lease.ts'
+export type { Growth, Lease, Reported } from './lease.ts'
 export type { Unavailability } from './outage.ts'
 export { memorySpool, type Spool } from './spool.ts'
 export type { CallOptions } from './transport.ts'

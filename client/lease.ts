@@ -50,6 +50,13 @@ export interface LeaseOptions {
   readonly mayUse: (used: { readonly quantities?: QuantitiesIn; readonly cost?: AmountIn }) => boolean
   readonly signal: AbortSignal | undefined
   readonly timeoutMs: number | undefined
+  readonly growth?: Growth | undefined
+}
+
+/** Of which quantities more is asked for while the work runs, and from which share of what is held of them on. */
+export interface Growth {
+  readonly of: readonly string[]
+  readonly from: number
 }
 
 export interface LiveLease {
@@ -72,7 +79,7 @@ const RENEW_AGAIN_MS = 1_000
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 export function createLease(options: LeaseOptions): LiveLease {
-  const { request, decision, signal: given } = options
+  const { request, decision, signal: given, growth } = options
   const controller = new AbortController()
   let granted = decision?.granted
   let grantedEstimate = estimateOf(decision, request.estimate)
@@ -85,6 +92,7 @@ export function createLease(options: LeaseOptions): LiveLease {
   let refused = false
   let ended = false
   let renewal: ReturnType<typeof setTimeout> | undefined
+  let growing: ReturnType<typeof setTimeout> | undefined
   let expiresAt: number | undefined
 
   const stop = (reason: unknown): void => {
@@ -163,12 +171,15 @@ export function createLease(options: LeaseOptions): LiveLease {
     }
   }
 
+  const grows = (name: string): boolean => growth === undefined || growth.of.includes(name)
+
   /** How much of what is granted is used: 1 is all of it; undefined where that cannot be told. */
   function share(): number | undefined {
     if (cost !== undefined) return granted === undefined ? undefined : Number(cost) / Number(granted)
     if (quantities === undefined || grantedEstimate === undefined) return undefined
     let most = 0
     for (const [name, used] of Object.entries(quantities)) {
+      if (!grows(name)) continue
       const of = Number(Object.hasOwn(grantedEstimate, name) ? grantedEstimate[name] : 0)
       if (Number(used) > 0) most = Math.max(most, of > 0 ? Number(used) / of : Number.POSITIVE_INFINITY)
     }
@@ -185,10 +196,18 @@ export function createLease(options: LeaseOptions): LiveLease {
       if (!options.mayUse(usedSoFar())) stop(spent(undefined))
     } else {
       const used = share()
-      if (used !== undefined && used >= ASK_FROM && !refused) void ask(wanted())
+      if (used !== undefined && used >= (growth?.from ?? ASK_FROM) && !refused) growSoon()
       checkRoom()
     }
     return !controller.signal.aborted
+  }
+
+  /** In a moment: work that has told all that it used, and ends with that, needs no more. */
+  function growSoon(): void {
+    growing ??= setTimeout(() => {
+      growing = undefined
+      if (!ended) void ask(wanted())
+    }, 0)
   }
 
   /** More than is used, and never less than is held; whatever is more than is held is welcome. */
@@ -198,6 +217,7 @@ export function createLease(options: LeaseOptions): LiveLease {
       return { cost: decimal(Math.max(Number(cost) * ASK_TIMES, Number(min_cost))), min_cost }
     const estimate: Record<string, AmountIn> = { ...grantedEstimate }
     for (const [name, used] of Object.entries(quantities ?? {})) {
+      if (!grows(name)) continue
       const held = Number(Object.hasOwn(estimate, name) ? estimate[name] : 0)
       if (Number(used) >= held * ASK_FROM) estimate[name] = decimal(Math.max(Number(used) * ASK_TIMES, held))
     }
@@ -244,6 +264,7 @@ export function createLease(options: LeaseOptions): LiveLease {
     async end() {
       ended = true
       clearTimeout(renewal)
+      clearTimeout(growing)
       clearTimeout(timeout)
       given?.removeEventListener('abort', onAbort)
       await asking

@@ -48,24 +48,30 @@ export interface Server {
   stop(signal?: NodeJS.Signals): Promise<number | null>
 }
 
+type Environment = Readonly<Record<string, string>>
+
 /** Starts `serve` on a free port, and waits until it says where it listens. */
-export async function serve(
-  args: readonly string[],
-  env: Readonly<Record<string, string>> = {},
-): Promise<Server> {
-  const child = start(['serve', '--port', '0', ...args], env)
+export const serve = (args: readonly string[], env: Environment = {}): Promise<Server> =>
+  standing(['serve', '--port', '0', ...args], env, /Sluice listens on (http:\S+?)(?=[;\s])/)
+
+/** The same of `gateway`. */
+export const gateway = (args: readonly string[], env: Environment = {}): Promise<Server> =>
+  standing(['gateway', '--port', '0', ...args], env, /The gateway listens on (http:\S+?)(?=[;\s])/)
+
+async function standing(args: readonly string[], env: Environment, tells: RegExp): Promise<Server> {
+  const child = start(args, env)
   const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
   const ended = once(child, 'close') as Promise<[number | null]>
   const deadline = AbortSignal.timeout(30_000)
   let late = (): void => {}
   const told = new Promise<string>((resolve, reject) => {
     const look = (): void => {
-      const url = /Sluice listens on (http:\S+?)(?=[;\s])/.exec(stdout() + stderr())?.[1]
+      const url = tells.exec(stdout() + stderr())?.[1]
       if (url !== undefined) resolve(url)
     }
     child.stdout?.on('data', look)
     child.stderr?.on('data', look)
-    const fail = (): void => reject(new Error(`serve did not start: ${stdout()}${stderr()}`))
+    const fail = (): void => reject(new Error(`${args[0]} did not start: ${stdout()}${stderr()}`))
     ended.then(fail)
     late = () => {
       child.kill('SIGKILL')

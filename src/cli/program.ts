@@ -7,6 +7,7 @@ import { backupCheckCommand } from './backup-check.ts'
 import { clockCommand } from './clock.ts'
 import { eraseCommand } from './erase.ts'
 import { explainCommand } from './explain.ts'
+import { gatewayCommand } from './gateway.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
 import { migrateCommand } from './migrate.ts'
@@ -34,6 +35,7 @@ export function createProgram(): Command {
     .addHelpText('after', EXAMPLES)
   const commands = [
     serveCommand(),
+    gatewayCommand(),
     migrateCommand(),
     replayCommand(),
     auditCommand(),

@@ -1,16 +1,22 @@
 /** `sluice serve`: the engine behind HTTP, in one process. */
 import { rmSync, writeFileSync } from 'node:fs'
-import { Command, Option } from 'commander'
+import { Command } from 'commander'
 import type { Engine } from '../engine.ts'
-import { failureOf, usage } from './failure.ts'
+import { GATEWAY_PORT, openGateway, readGatewayConfig, tellGateway } from './gateway.ts'
 import { OPERATOR } from './http.ts'
 import { print, remark } from './output.ts'
-import { compiled, readPolicyFile } from './policy.ts'
-import { whole } from './reading.ts'
+import {
+  adminKeyOf,
+  endOnSignal,
+  howToRun,
+  type LogLevel,
+  policyTextOf,
+  portOption,
+  stands,
+} from './standing.ts'
 import { nameOf, type OwnClock, parseStore, type StoreAddress } from './stores.ts'
-import { engineToWrite, serverFile, storeOf, storeOption } from './target.ts'
+import { engineToWrite, serverFile, storeOf } from './target.ts'
 
-const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 const DEFAULT_PORT = 8787
 
 interface Options {
@@ -19,27 +25,25 @@ interface Options {
   readonly policy?: string
   readonly testClock?: true
   readonly demo?: true
-  readonly logLevel?: (typeof LEVELS)[number]
+  readonly gateway?: string
+  readonly gatewayPort: number
+  readonly logLevel?: LogLevel
 }
 
 export function serveCommand(): Command {
-  return new Command('serve')
-    .description('serve the engine over HTTP')
-    .option('--host <address>', 'where to listen', '127.0.0.1')
-    .addOption(
-      new Option('--port <number>', '0 takes any that is free')
-        .default(DEFAULT_PORT)
-        .argParser(whole(0, 65_535)),
-    )
-    .option('--policy <file>', 'publish this policy at start, where it differs from the one in force')
-    .addOption(storeOption('memory:, sqlite:PATH or postgres://…, which any number of nodes share'))
+  const command = new Command('serve').description('serve the engine over HTTP')
+  return stands(
+    command,
+    DEFAULT_PORT,
+    'memory:, sqlite:PATH or postgres://…, which any number of nodes share',
+  )
     .option('--demo', 'serve examples/codex-and-sora.yaml with a few accounts, a key, and calls to try')
     .option('--test-clock', 'time stands still, and PUT /v1/test-clock sets it')
-    .addOption(
-      new Option('--log-level <level>', 'how much to log, to standard output')
-        .choices(LEVELS)
-        .env('SLUICE_LOG_LEVEL'),
+    .option(
+      '--gateway <file>',
+      'open the gateway too, as this file says, in the same process: docs/guides/gateway.md',
     )
+    .addOption(portOption('--gateway-port', 'where the gateway listens, with --gateway', GATEWAY_PORT))
     .addHelpText(
       'after',
       `
@@ -61,6 +65,7 @@ async function serve(options: Options, storeText: string): Promise<void> {
   const adminKey = adminKeyOf(process.env.SLUICE_ADMIN_KEY)
   const address = parseStore(storeText)
   const policy = await policyText(options)
+  const gateway = options.gateway === undefined ? undefined : await readGatewayConfig(options.gateway)
   const clock = testClock ? createTestClock() : undefined
   const [{ createApp }, { serve: listen }, { createLog }] = await Promise.all([
     import('../server/app.ts'),
@@ -80,30 +85,39 @@ async function serve(options: Options, storeText: string): Promise<void> {
       ...(clock !== undefined && { testClock: clock }),
     })
     const served = await listen(app, engine, { host, port })
-    endOnSignal(served.close, leaveAddress(address, served.url))
+    const addressFile = leaveAddress(address, served.url)
     log.info({ url: served.url, store: engine.health().detail }, 'listening')
+    const door =
+      gateway === undefined
+        ? undefined
+        : await openGateway({
+            ...{ engine, config: gateway, host, port: options.gatewayPort, log },
+            ...(adminKey !== undefined && { adminKey }),
+          }).catch(async (error: unknown) => {
+            // A door that is open would keep the process.
+            await served.close()
+            throw error
+          })
+    endOnSignal(
+      async () => {
+        // What the gateway lets through is charged by the engine, which the other door closes.
+        await door?.close()
+        await served.close()
+      },
+      () => addressFile !== undefined && rmSync(addressFile, { force: true }),
+    )
     await tellStart(engine, served.url, address, demo, adminKey)
+    if (door !== undefined && gateway !== undefined) await tellGateway(engine, door.url, gateway, address)
   } catch (error) {
     await engine.close()
     throw error
   }
 }
 
-/** Read and checked before the store is opened: a broken policy must not even touch the state. */
 async function policyText({ policy, demo }: Options): Promise<string | undefined> {
-  if (policy === undefined && !demo) return undefined
+  if (policy !== undefined || !demo) return policyTextOf(policy)
   const { DEMO_POLICY } = await import('./demonstration.ts')
-  const file = policy ?? DEMO_POLICY
-  const text = readPolicyFile(file)
-  await compiled(file, text)
-  return text
-}
-
-/** The same form that the door accepts in a header; a shorter one could be guessed. */
-function adminKeyOf(key: string | undefined): string | undefined {
-  if (key === undefined || key === '') return undefined
-  if (/^[\x21-\x7e]{16,512}$/.test(key)) return key
-  throw usage('SLUICE_ADMIN_KEY is not a key', 'Give it 16 to 512 printable ASCII characters without space.')
+  return policyTextOf(DEMO_POLICY)
 }
 
 function createTestClock(): OwnClock & { set(now: number): void } {
@@ -132,9 +146,7 @@ async function tellStart(
   remark(`Sluice listens on ${url}; state is in ${kept}`)
   const { items } = await engine.keys({ limit: 1 })
   if (items.length === 0 && adminKey === undefined) {
-    // Nobody else may write a file that it serves.
-    const first = address.kind === 'postgres' ? 'run, with the same store' : 'stop it, and run'
-    remark(`There is no key yet: ${first}: sluice key make ops --role admin`)
+    remark(`There is no key yet: ${howToRun(address)}: sluice key make ops --role admin`)
   }
   if ((await engine.policyVersions({ limit: 1 })).items.length === 0) {
     remark('There is no policy yet: run sluice policy publish FILE, or start with --policy FILE')
@@ -151,22 +163,4 @@ function leaveAddress(address: StoreAddress, url: string): string | undefined {
   } catch {
     return undefined
   }
-}
-
-function endOnSignal(close: () => Promise<void>, addressFile: string | undefined): void {
-  let ending = false
-  const end = (signal: NodeJS.Signals): void => {
-    // By convention a process that a signal ends says so in its code.
-    if (ending) process.exit(signal === 'SIGINT' ? 130 : 143)
-    ending = true
-    if (addressFile !== undefined) rmSync(addressFile, { force: true })
-    // Then nothing is left that keeps the process: it ends by itself, when the log is written.
-    close().catch((error: unknown) => {
-      const { line, exit } = failureOf(error)
-      remark(line)
-      process.exitCode = exit
-    })
-  }
-  process.on('SIGTERM', end)
-  process.on('SIGINT', end)
 }

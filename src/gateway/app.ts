@@ -3,6 +3,7 @@
  * framework of `server/`: bodies and answers go through as streams of bytes, and nothing here wants to be routed or validated.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Logger } from 'pino'
 import type { Caller, Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
 import { bearer, createKeyring, type Key } from '../keyring.ts'
@@ -13,17 +14,25 @@ import { createCalls } from './calls.ts'
 import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
 import { failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
+import { answerOwn, ownCallOf } from './node.ts'
 import { passThrough } from './pass.ts'
 import type { Endpoint, Provider } from './provider.ts'
 import { openai } from './providers/openai.ts'
 import { createUpstream } from './upstream.ts'
 import { createWaiting } from './waiting.ts'
+import { createWatch, type Tale } from './watch.ts'
 
 export interface GatewayOptions {
   readonly engine: Engine
   readonly config: GatewayConfig
   /** Told of what could never be recorded, and of mistakes of the gateway's own. */
   readonly onFault?: (error: unknown) => void
+  /** A line for each call. Absent: nothing is logged. */
+  readonly log?: Logger
+  /** As the server takes it: here it may see the metrics. */
+  readonly adminKey?: string
+  /** What else `/metrics` tells: of the engine, where no other door does. */
+  readonly moreMetrics?: () => string
 }
 
 export interface Gateway {
@@ -47,12 +56,18 @@ interface Found {
   readonly own?: PathConfig
 }
 
-export function createGateway({ engine, config, onFault = () => {} }: GatewayOptions): Gateway {
-  const keyring = createKeyring(engine)
+/** What a caller that left before the end is counted as, since nothing was answered. */
+const LEFT = 499
+
+export function createGateway(options: GatewayOptions): Gateway {
+  const { engine, config, log, moreMetrics = () => '' } = options
+  const onFault = options.onFault ?? ((error: unknown) => log?.error({ err: error }, 'failed'))
+  const keyring = createKeyring(engine, options.adminKey)
   const calls = createCalls(engine, config.onUnavailable, (_operation, error) => onFault(error))
   const waiting = createWaiting({ perAccount: config.waitingPerAccount, inAll: config.waitingInAll })
   const upstreams = new Map([...config.upstreams].map(([name, upstream]) => [name, createUpstream(upstream)]))
   const forward = createForward({ config, upstreams, waiting })
+  const watch = createWatch({ waiting, upstreams }, log)
   const find = finder(config)
   const planOf = plans(engine, config)
   const payer = (key: Key) => ({ account: accountOf(key), subject: subjectOf(key) })
@@ -60,11 +75,39 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
   const open = new Set<Promise<void>>()
   const closing = new AbortController()
 
+  const own = {
+    engine,
+    keyring,
+    isClosing: () => closing.signal.aborted,
+    metrics: () => watch.render() + moreMetrics(),
+  }
+
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://gateway')
+    const ownCall = ownCallOf(request, url.pathname)
+    if (ownCall !== undefined) return answerOwn(ownCall, request, response, own)
+    const startedAt = performance.now()
+    const tale = watch.begin()
+    response.once('close', () => {
+      const status = response.writableFinished ? response.statusCode : LEFT
+      watch.end(tale, status, performance.now() - startedAt)
+    })
+    return answer(request, response, url, tale)
+  }
+
+  async function answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    tale: Tale,
+  ): Promise<void> {
     const found = find(request, url.pathname)
     const provider = found?.provider ?? openai
-    const refuse = (told: Told): void => answerFailure(response, provider, told)
+    if (found !== undefined) tale.endpoint = found.endpoint.name
+    const refuse = (told: Told): void => {
+      tale.code = told.failure.code
+      answerFailure(response, provider, told)
+    }
     if (closing.signal.aborted)
       return refuse(failureOf(new SluiceError('closing', 'The gateway is shutting down.')))
     const gone = new AbortController()
@@ -74,9 +117,11 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
     if (beside.isFor(url.pathname)) return beside.answer(request, response, url.pathname, gone.signal)
     try {
       const key = await keyring.key(secretOf(request, provider))
+      tale.key = key.id
       if (found === undefined) return refuse(notFound(`there is no ${request.method} ${url.pathname} here`))
       const caller: Caller = { actor: key.id, subject: key.subject }
       const account = accountOf(key)
+      tale.account = account
       const path = `${url.pathname}${url.search}`
       const { endpoint } = found
       const { meter } = endpoint
@@ -100,6 +145,7 @@ export function createGateway({ engine, config, onFault = () => {} }: GatewayOpt
       const told = await forward.metered({
         request,
         response,
+        tale,
         account,
         subject: subjectOf(key),
         access: calls.of(caller),

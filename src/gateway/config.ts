@@ -135,6 +135,8 @@ export interface TargetConfig {
   readonly model: string | undefined
 }
 export interface RouteConfig {
+  /** As it was written, for people. */
+  readonly modelText: string
   readonly model: RegExp
   readonly endpoint: RegExp
   readonly feature: string
@@ -198,6 +200,7 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
     routes: routes.map((route, place) => {
       const own = upstream(route.upstream, `/routes/${place}/upstream`)
       return {
+        modelText: route.model ?? '*',
         model: patternOf(route.model ?? '*'),
         endpoint: patternOf(route.endpoint ?? '*'),
         feature: route.feature,
@@ -283,6 +286,7 @@ function pathOf(written: Type.Static<typeof Path>, at: string, upstream: Upstrea
     upstream,
     route: {
       model: every,
+      modelText: '*',
       endpoint: every,
       feature: feature ?? '',
       targets: [{ upstream, model: undefined }],

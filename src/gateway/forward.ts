@@ -22,10 +22,12 @@ import {
 } from './upstream.ts'
 import { boundOf, neededBy, type Used, usedBy } from './used.ts'
 import type { Waiting } from './waiting.ts'
+import type { Tale } from './watch.ts'
 
 export interface Metered {
   readonly request: IncomingMessage
   readonly response: ServerResponse
+  readonly tale: Tale
   readonly account: string
   readonly subject: Subject | undefined
   readonly access: Pick<Client, 'access'>
@@ -56,6 +58,12 @@ export interface ForwardOptions {
 const MAX_READ_BYTES = 16 * 1024 * 1024
 /** Renewed at half of it, so that a gateway that dies holds nothing for long. */
 const LEASH_MS = 30_000
+/**
+ * Input is certain; of output more is needed as it grows. Where the upstream is bounded it is not, unless the upstream does not keep
+ * to that, which is seen late: until it tells what was used, tokens are counted by length, and too many by up to a third.
+ */
+const GROWS = { of: ['output_tokens'], from: 0.75 }
+const BOUNDED = { of: ['output_tokens'], from: 1.5 }
 
 export interface Forward {
   /** Answers what went wrong before anything was sent to the caller; undefined where an answer has begun. */
@@ -90,6 +98,7 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     isLast: boolean,
   ): Promise<'answered' | Failed> {
     const opened = await admit(call, asked, route, target)
+    call.tale.request = opened.ok ? opened.lease.request_id : opened.request_id
     if (!opened.ok) return { told: refusalOf(opened), another: false }
     const used = usedBy(asked, opened)
     const stop = new AbortController()
@@ -133,7 +142,8 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     target: TargetConfig,
   ): Promise<Opened | Refused> {
     const request = requestOf(call, asked, route, target)
-    const ask = () => open(call.access, request, { endpoint: call.endpoint.name })
+    const growth = asked.bound.output_tokens === undefined ? GROWS : BOUNDED
+    const ask = () => open(call.access, request, { endpoint: call.endpoint.name, growth })
     const first = await ask()
     if (first.ok || first.outcome !== 'wait' || call.plan.waitMs === 0) return first
     const waited = await waiting.stand<Opened | Refused>({
@@ -271,9 +281,10 @@ async function passOn(
   if (!isWell) {
     await pipeWhole(answer, response, call.gone)
     await opened.end('failed')
-  } else if (isStream && call.meter.stream !== undefined)
+  } else if (isStream && call.meter.stream !== undefined) {
+    call.tale.isStream = true
     await passStream(call, opened, used, answer, stop, stream, call.meter.stream(call.body))
-  else await passWhole(call, opened, used, answer)
+  } else await passWhole(call, opened, used, answer)
   return 'answered'
 }
 

@@ -33,6 +33,8 @@ export interface Upstream {
   readonly config: UpstreamConfig
   /** Rejects with `UpstreamFailed`, or with the signal's reason. */
   send(request: UpstreamRequest): Promise<UpstreamAnswer>
+  /** How often it has failed since the start, by code; of an answer that is not well, its status. */
+  readonly failures: ReadonlyMap<string, number>
   close(): Promise<void>
 }
 
@@ -58,33 +60,41 @@ export function createUpstream(config: UpstreamConfig): Upstream {
     now: () => performance.now(),
     random: Math.random,
   })
+  const failures = new Map<string, number>()
+  const count = (code: string): void => void failures.set(code, (failures.get(code) ?? 0) + 1)
+  const failed = (code: UpstreamFailed['code'], message: string, cause?: unknown): UpstreamFailed => {
+    count(code)
+    return new UpstreamFailed(code, message, cause)
+  }
+  const { origin, pathname } = new URL(config.url)
+  const base = pathname.replace(/\/$/, '')
   return {
     config,
+    failures,
     async send({ method, path, headers, body, signal }) {
       if (!breaker.admits())
-        throw new UpstreamFailed(
-          'upstream_resting',
-          `${config.name} has failed of late, and is not asked now`,
-        )
+        throw failed('upstream_resting', `${config.name} has failed of late, and is not asked now`)
       try {
         const answer = await agent.request({
-          origin: new URL(config.url).origin,
-          path: `${new URL(config.url).pathname.replace(/\/$/, '')}${path}`,
+          origin,
+          path: `${base}${path}`,
           method: method as Dispatcher.HttpMethod,
           headers: { ...headers },
           body: body ?? null,
           signal,
         })
-        if (isUnwell(answer.statusCode)) breaker.failed()
-        else breaker.succeeded()
+        if (isUnwell(answer.statusCode)) {
+          breaker.failed()
+          count(String(answer.statusCode))
+        } else breaker.succeeded()
         return { status: answer.statusCode, headers: plain(answer.headers), body: answer.body }
       } catch (error) {
         if (signal.aborted) throw signal.reason
         breaker.failed()
         const isSlow = (error as { code?: string }).code === 'UND_ERR_HEADERS_TIMEOUT'
         throw isSlow
-          ? new UpstreamFailed('upstream_slow', `${config.name} did not answer in time`, error)
-          : new UpstreamFailed('upstream_unreachable', `${config.name} cannot be reached`, error)
+          ? failed('upstream_slow', `${config.name} did not answer in time`, error)
+          : failed('upstream_unreachable', `${config.name} cannot be reached`, error)
       }
     },
     close: () => agent.close(),
