@@ -27,6 +27,8 @@ plans:
 const HOUR_MS = 3_600_000
 const LINE = 96
 const isFast = process.argv.includes('--fast')
+// Whoever reads this may stop early.
+process.stdout.on('error', () => process.exit())
 
 // Time is the demonstration's own, so that five hours need not be waited for. It goes on from where it is set.
 let ahead = 0

@@ -285,6 +285,7 @@ function pathOf(written: Type.Static<typeof Path>, at: string, upstream: Upstrea
     endpoint: endpointOf({ method, path, price }),
     upstream,
     route: {
+      modelText: '*',
       model: every,
       modelText: '*',
       endpoint: every,

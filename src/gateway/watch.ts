@@ -46,8 +46,8 @@ export const GATEWAY_METRICS: readonly GatewayMetric[] = [
     help: 'Calls that have ended, by endpoint and status; 499 where the caller left before the end.',
     samples: ({ answered }) =>
       [...answered].map(([key, count]) => {
-        const [endpoint = '', status = ''] = key.split(' ')
-        return [{ endpoint, status }, count]
+        const end = key.lastIndexOf(' ')
+        return [{ endpoint: key.slice(0, end), status: key.slice(end + 1) }, count]
       }),
   },
   {
@@ -123,8 +123,9 @@ export function createWatch(
   }
 }
 
-/** Values are names of ours, of the owner's configuration, and statuses: nothing in them has to be escaped. */
 function labelsText(labels: Readonly<Record<string, string>>): string {
-  const parts = Object.entries(labels).map(([name, value]) => `${name}="${value}"`)
+  const parts = Object.entries(labels).map(
+    ([name, value]) => `${name}="${value.replaceAll(/[\\"]/g, '\\$&')}"`,
+  )
   return parts.length === 0 ? '' : `{${parts.join(',')}}`
 }
