@@ -285,7 +285,6 @@ function pathOf(written: Type.Static<typeof Path>, at: string, upstream: Upstrea
     endpoint: endpointOf({ method, path, price }),
     upstream,
     route: {
-      modelText: '*',
       model: every,
       modelText: '*',
       endpoint: every,
