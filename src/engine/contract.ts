@@ -98,12 +98,7 @@ export interface Engine {
    * Writes a note of at most 512 characters on a request, open or closed, where `before` is the note that stands; answers the
    * request as it stands then, whoever was first. It is trusted by whoever reads it, so there is no call of HTTP that writes one.
    */
-  note(
-    account: string,
-    requestId: string,
-    note: string,
-    before: string | undefined,
-  ): Promise<RequestStanding>
+  note(account: string, requestId: string, note: string, before: string | undefined): Promise<RequestStanding>
   /** Open requests of all accounts that have a note, by account: the limit counts accounts. */
   openNotes(query: wire.PageQuery): Promise<wire.List<RequestStanding>>
 

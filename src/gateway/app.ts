@@ -15,6 +15,7 @@ import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
 import { failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
 import { answerOwn, ownCallOf } from './node.ts'
+import { createJobDoor } from './jobs/door.ts'
 import { passThrough } from './pass.ts'
 import type { Endpoint, Provider } from './provider.ts'
 import { openai } from './providers/openai.ts'
@@ -68,6 +69,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const upstreams = new Map([...config.upstreams].map(([name, upstream]) => [name, createUpstream(upstream)]))
   const forward = createForward({ config, upstreams, waiting })
   const watch = createWatch({ waiting, upstreams }, log)
+  const jobs = createJobDoor({ engine, config, upstreams, waiting, onFault })
   const find = finder(config)
   const planOf = plans(engine, config)
   const payer = (key: Key) => ({ account: accountOf(key), subject: subjectOf(key) })
@@ -124,7 +126,18 @@ export function createGateway(options: GatewayOptions): Gateway {
       tale.account = account
       const path = `${url.pathname}${url.search}`
       const { endpoint } = found
-      const { meter } = endpoint
+      const { meter, job } = endpoint
+      if (job !== undefined && provider.jobs !== undefined) {
+        const told = await jobs.handle(
+          {
+            ...{ request, response, url, account, subject: subjectOf(key), actor: key.id },
+            ...{ plan: await planOf(account), endpoint, jobs: provider.jobs, gone: gone.signal },
+          },
+          job,
+        )
+        if (told !== undefined) refuse(told)
+        return
+      }
       if (meter === undefined) {
         const told = await passThrough({
           request,
@@ -187,6 +200,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       await Promise.allSettled([...open, beside.close(withinMs)])
       clearTimeout(late)
       server.closeAllConnections()
+      await jobs.close()
       await calls.close(withinMs)
       await Promise.all([...upstreams.values()].map((upstream) => upstream.close()))
     },

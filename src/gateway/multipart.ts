@@ -35,14 +35,21 @@ export async function formOf({ type, bytes }: SentBody): Promise<Form> {
   try {
     const form = await new Response(new Uint8Array(bytes), { headers: { 'content-type': type } }).formData()
     const fields = [...form].filter(([, value]) => typeof value === 'string')
+    const twice = fields.find(([name], place) => fields.findIndex(([other]) => other === name) !== place)
+    // Whoever reads the other of the two would read another order than was held for.
+    if (twice !== undefined) throw new BadBody(`/${twice[0]}`, 'it is there twice')
     return { form, fields: Object.fromEntries(fields) }
-  } catch {
+  } catch (error) {
+    if (error instanceof BadBody) throw error
     throw new BadBody('', 'the body is not a form as its content-type tells')
   }
 }
 
 /** The form as a body again, with other values in some of its fields. */
-export async function withFields({ form }: Form, changed: Readonly<Record<string, string>>): Promise<SentBody> {
+export async function withFields(
+  { form }: Form,
+  changed: Readonly<Record<string, string>>,
+): Promise<SentBody> {
   for (const [name, value] of Object.entries(changed)) form.set(name, value)
   const written = new Response(form)
   return {
@@ -63,7 +70,8 @@ export async function fieldsOf(sent: SentBody): Promise<Fields | Told> {
     const form = await formOf(sent)
     return {
       fields: form.fields,
-      with: async (changed) => (Object.keys(changed).length === 0 ? sent : withFields(form, changed)),
+      // Written anew in any case: what goes on is what was read.
+      with: (changed) => withFields(form, changed),
     }
   }
   if (!isJsonType(sent.type)) return badRequest('media_type', 'send JSON or a form with files')

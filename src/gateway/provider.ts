@@ -72,7 +72,7 @@ export interface Jobs {
   /** What an upstream tells of a job; undefined where it is no job that can be believed. */
   see(answer: Json): JobSeen | undefined
   /** The same for the caller: with the ids that it knows. */
-  show(answer: Json, id: string, source: string | undefined): Json
+  show(answer: Json, ids: JobIds): Json
   list(jobs: readonly Json[], hasMore: boolean): Json
   removed(id: string): Json
 }
@@ -81,6 +81,13 @@ export interface JobAsked {
   readonly quantities: Quantities
   /** What a rate card may ask beside the model. */
   readonly attributes: Readonly<Record<string, string>>
+}
+export interface JobIds {
+  /** As the upstream calls it, and as the caller does. */
+  readonly upstream: string
+  readonly id: string
+  /** The job that it was made from, as the caller calls it. */
+  readonly source: string | undefined
 }
 export interface JobSeen {
   readonly id: string

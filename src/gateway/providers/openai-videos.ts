@@ -52,12 +52,11 @@ export const videos: Jobs = {
       reason: codeOf(error) ?? status,
     }
   },
-  show(answer, id, source) {
-    const told = textOf(answer.id)
+  show(answer, { upstream, id, source }) {
     const { remixed_from_video_id: from } = answer
     return {
-      ...(withoutId(answer, told) as Json),
-      ...(answer.id !== undefined && { id }),
+      ...withoutId(answer, upstream, id),
+      ...(answer.object === 'video' && { id }),
       ...(from !== undefined && { remixed_from_video_id: from === null ? null : (source ?? null) }),
     }
   },
@@ -88,7 +87,8 @@ function sizeOf(value: unknown): string {
 
 function secondsOf(value: unknown): string {
   const seconds = secondsIn(value ?? USUAL.seconds)
-  if (seconds === undefined) throw new BadBody('/seconds', `seconds are a whole number from 1 to ${MAX_SECONDS}`)
+  if (seconds === undefined)
+    throw new BadBody('/seconds', `seconds are a whole number from 1 to ${MAX_SECONDS}`)
   return seconds
 }
 
@@ -109,8 +109,9 @@ function codeOf(error: unknown): string | undefined {
   return typeof code === 'string' && code.length <= 128 ? code : undefined
 }
 
-/** Sentences of an upstream name the job as the upstream knows it. */
-function withoutId(value: unknown, id: string): unknown {
-  if (id.length < TELLING_ID) return value
-  return JSON.parse(JSON.stringify(value).replaceAll(id, ''))
+/** Sentences of an upstream, too, name the job as the upstream knows it. */
+function withoutId(answer: Json, upstream: string, id: string): Json {
+  return upstream.length < TELLING_ID
+    ? answer
+    : (JSON.parse(JSON.stringify(answer).replaceAll(upstream, id)) as Json)
 }
