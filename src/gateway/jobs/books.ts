@@ -118,14 +118,13 @@ export function createJobBooks({ engine, config, onFault }: JobBooksOptions): Jo
     write,
     async see(job, seen) {
       if (seen.state === 'runs') return false
-      const { state } = job.standing
-      const isLost = state === 'released' && job.note.end === 'lost'
-      // Whoever else has ended it, such as an operator who gave it back, has had the last word.
-      if (state !== 'open' && !state.startsWith('expired_') && !isLost) return true
-      await unlessEnded(async () => {
-        if (seen.state === 'done') await settle(job, seen)
-        else await giveBack(job, `the upstream says: ${seen.reason}`.slice(0, 256))
-      })
+      if (job.standing.state === 'settled') return true
+      // What was made is charged, also where its hold ran out, was lost or was given back before: a gift is a refund.
+      await unlessEnded(() =>
+        seen.state === 'done'
+          ? settle(job, seen)
+          : giveBack(job, `the upstream says: ${seen.reason}`.slice(0, 256)),
+      )
       return true
     },
     async lose(job) {

@@ -86,7 +86,8 @@ export function createWatch({ engine, books, reach, config, onFault }: WatchOpti
     const job = await books.write(one.job, mine)
     if (job === undefined || !isFree(job.note, now)) return false
     // A hold that ran out has ended as the plan says; whoever asks for the job later is charged what was made then.
-    if (job.standing.state !== 'open') return false
+    const { state } = job.standing
+    if (state === 'settled' || state === 'expired_released' || state === 'expired_charged') return false
     one.job = job
     if (job.note.by !== books.node) return true
     await hold(one, now)
