@@ -18,7 +18,13 @@ async function started(accounts = ['acme']): Promise<Engine> {
   return engine
 }
 const reserve = (engine: Engine, account: string, id: string) =>
-  engine.reserve({ request_id: id, account, subject: { user: 'ann' }, feature: 'work', estimate: { units: 1 } })
+  engine.reserve({
+    request_id: id,
+    account,
+    subject: { user: 'ann' },
+    feature: 'work',
+    estimate: { units: 1 },
+  })
 const codeIs = (code: string) => (error: unknown) => error instanceof SluiceError && error.code === code
 
 describe('a note on a request', () => {

@@ -23,8 +23,8 @@ export interface JobNote {
   readonly until: Millis
   /** When the upstream last told of it. */
   readonly heard: Millis
-  /** Why the gateway knows it no more. */
-  readonly end?: 'lost' | 'removed'
+  /** Its owner has deleted it. */
+  readonly removed?: true
 }
 export interface Job {
   readonly standing: RequestStanding
@@ -38,7 +38,7 @@ const ENDPOINT = 'videos'
 const PAUSES_MS = [20, 100, 500, 2_000, 5_000]
 
 /** What is noted of a job when it has been ordered. */
-export type NewJob = Omit<JobNote, 'by' | 'until' | 'heard' | 'end'>
+export type NewJob = Omit<JobNote, 'by' | 'until' | 'heard' | 'removed'>
 
 export interface JobBooks {
   /** This node's name, for notes. */
@@ -62,9 +62,11 @@ export interface JobBooksOptions {
   readonly engine: Engine
   readonly config: JobsConfig
   readonly onFault: (error: unknown) => void
+  /** Told of each account that a hold was given back to, or settled. */
+  readonly onEnded: (account: string) => void
 }
 
-export function createJobBooks({ engine, config, onFault }: JobBooksOptions): JobBooks {
+export function createJobBooks({ engine, config, onFault, onEnded }: JobBooksOptions): JobBooks {
   const node = randomUUID().slice(0, 8)
 
   async function settle({ standing, note }: Job, seen: JobSeen | undefined): Promise<void> {
@@ -94,6 +96,16 @@ export function createJobBooks({ engine, config, onFault }: JobBooksOptions): Jo
       await engine.settle({ request_id, account, cost: '0', endpoint: ENDPOINT }, GATEWAY)
   }
 
+  /** Several may see the same end: the first has told it. */
+  async function end({ standing }: Job, tell: () => Promise<void>): Promise<void> {
+    try {
+      await tell()
+    } catch (error) {
+      if (!(error instanceof SluiceError && error.code === 'conflict')) throw error
+    }
+    onEnded(standing.account)
+  }
+
   const write: JobBooks['write'] = async ({ standing }, note) => {
     const { account, request_id, note: before } = standing
     return jobOf(await engine.note(account, request_id, JSON.stringify(note), before))
@@ -104,7 +116,7 @@ export function createJobBooks({ engine, config, onFault }: JobBooksOptions): Jo
     async find(account, id, subject = {}) {
       const standing = await engine.request(account, id)
       const job = standing === undefined ? undefined : jobOf(standing)
-      return job === undefined || job.note.end === 'removed' || !isOwn(job, subject) ? undefined : job
+      return job === undefined || job.note.removed === true || !isOwn(job, subject) ? undefined : job
     },
     isOwn,
     async begin(account, id, made, leaseFrom) {
@@ -120,23 +132,20 @@ export function createJobBooks({ engine, config, onFault }: JobBooksOptions): Jo
       if (seen.state === 'runs') return false
       if (job.standing.state === 'settled') return true
       // What was made is charged, also where its hold ran out, was lost or was given back before: a gift is a refund.
-      await unlessEnded(() =>
+      await end(job, () =>
         seen.state === 'done'
           ? settle(job, seen)
           : giveBack(job, `the upstream says: ${seen.reason}`.slice(0, 256)),
       )
       return true
     },
-    async lose(job) {
-      await write(job, { ...job.note, end: 'lost' })
-      const { upstream, id } = job.note
-      await unlessEnded(() =>
+    lose: (job) =>
+      end(job, () =>
         config.onLost === 'charge'
           ? settle(job, undefined)
-          : giveBack(job, `nothing more was heard of it: ${upstream} ${id}`.slice(0, 256)),
-      )
-    },
-    cancel: (job) => unlessEnded(() => giveBack(job, 'deleted before it was done')),
+          : giveBack(job, `nothing more was heard of it: ${job.note.upstream} ${job.note.id}`.slice(0, 256)),
+      ),
+    cancel: (job) => end(job, () => giveBack(job, 'deleted before it was done')),
   }
 }
 
@@ -146,15 +155,6 @@ export function jobOf(standing: RequestStanding): Job | undefined {
     return { standing, note: JSON.parse(standing.note) as JobNote }
   } catch {
     return undefined
-  }
-}
-
-/** Several may see the same end: the first has told it. */
-async function unlessEnded(tell: () => Promise<void>): Promise<void> {
-  try {
-    await tell()
-  } catch (error) {
-    if (!(error instanceof SluiceError && error.code === 'conflict')) throw error
   }
 }
 

@@ -10,14 +10,15 @@ import { after, afterEach, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import OpenAI, { toFile } from 'openai'
 import { testDatabase } from '../../../test/postgres.ts'
+import { startVideosApi, type VideosApi } from '../../../test/videos-api.ts'
 import { createEngine, type Engine } from '../../engine.ts'
+import { SluiceError } from '../../errors.ts'
 import { memoryStore } from '../../store/memory.ts'
 import { postgresStore } from '../../store/postgres/store.ts'
 import { sqliteStore } from '../../store/sqlite/store.ts'
 import type { Store } from '../../store.ts'
 import { createGateway, type Gateway } from '../app.ts'
 import { readConfig } from '../config.ts'
-import { type FakeUpstream, fakeUpstream } from './upstream.fixture.ts'
 
 const POLICY = {
   features: {
@@ -39,21 +40,25 @@ const POLICY = {
   },
 } as const
 
-let upstream: FakeUpstream
+let upstream: VideosApi
 before(async () => {
-  upstream = await fakeUpstream()
+  upstream = await startVideosApi()
 })
 after(() => upstream.close())
 afterEach(() => upstream.meanwhile(undefined))
 
-async function gatewayOn(engine: Engine, jobs = 'poll: 20ms'): Promise<Gateway> {
+async function gatewayOn(
+  engine: Engine,
+  jobs = 'poll: 20ms',
+  onFault: (error: unknown) => void = (error) => console.error(error),
+): Promise<Gateway> {
   const config = readConfig(
     `upstreams: { main: { provider: openai, url: ${upstream.url}, key_env: KEY } }
 routes: [{ upstream: main, feature: video }]
 jobs: { ${jobs} }`,
     { KEY: 'upstream-secret' },
   )
-  const gateway = createGateway({ engine, config, onFault: (error) => console.error(error) })
+  const gateway = createGateway({ engine, config, onFault })
   gateway.server.listen(0, '127.0.0.1')
   await once(gateway.server, 'listening')
   return gateway
@@ -483,6 +488,74 @@ async function openHolds(child: ChildProcess, account: string): Promise<number> 
   return (await once(child, 'message'))[0]
 }
 
+describe('while the store is away', () => {
+  let engine: Engine
+  before(async () => {
+    engine = await createEngine({ store: memoryStore(), policy: POLICY })
+  })
+  after(async () => {
+    await isClean(engine)
+    await engine.close()
+  })
+  const away = () => Promise.reject(new SluiceError('unavailable', 'the store is away'))
+
+  test('a video that was ordered is noted when it is back', async () => {
+    let failures = 2
+    const note: Engine['note'] = (...given) => (failures-- > 0 ? away() : engine.note(...given))
+    const gateway = await gatewayOn({ ...engine, note })
+    const { account, secret } = await accountWith(engine, '1000')
+    const { creates } = upstream.seen
+    const { id } = await clientOf(urlOf(gateway), secret).videos.create({ prompt: 'a' })
+    assert.equal(upstream.seen.creates, creates + 1)
+    upstream.end(upstream.newest().id)
+    await until(async () => (await stateOf(engine, account, id)) === 'settled')
+    await gateway.close(100)
+  })
+
+  test('a video is settled when it is back, though nobody asks', async () => {
+    let failures = 5
+    const settle: Engine['settle'] = (...given) => (failures-- > 0 ? away() : engine.settle(...given))
+    const faults: unknown[] = []
+    const gateway = await gatewayOn({ ...engine, settle }, 'poll: 20ms', (error) => faults.push(error))
+    const { account, secret } = await accountWith(engine, '1000')
+    const { videos } = clientOf(urlOf(gateway), secret)
+    const { id } = await videos.create({ prompt: 'a' })
+    upstream.end(upstream.newest().id)
+    await assert.rejects(videos.downloadContent(id), (error) => error instanceof OpenAI.InternalServerError)
+    await until(async () => (await stateOf(engine, account, id)) === 'settled')
+    assert.equal(await chargedFor(engine, account, id), '40')
+    assert.equal(faults.length, 4)
+    await gateway.close(100)
+  })
+
+  test('a video that can never be noted is taken back and costs nothing', async () => {
+    const note = () => Promise.reject(new SluiceError('internal', 'no'))
+    const gateway = await gatewayOn({ ...engine, note }, 'poll: 20ms', () => {})
+    const { account, secret } = await accountWith(engine, '1000')
+    const { deletes } = upstream.seen
+    await assert.rejects(
+      clientOf(urlOf(gateway), secret).videos.create({ prompt: 'a' }),
+      (error) => error instanceof OpenAI.InternalServerError,
+    )
+    assert.equal(upstream.seen.deletes, deletes + 1)
+    assert.equal(await held(engine, account), '0')
+    await gateway.close(100)
+  })
+
+  test('a hold whose gateway died before it could note the video ends as the plan says', async () => {
+    const dead = Promise.withResolvers<never>()
+    const gateway = await gatewayOn({ ...engine, note: () => dead.promise }, 'poll: 20ms', () => {})
+    const { account, secret } = await accountWith(engine, '1000', 'short')
+    const order = clientOf(urlOf(gateway), secret).videos.create({ prompt: 'a' })
+    order.catch(() => {})
+    await until(async () => (await engine.account(account)).open_holds === 1)
+    await until(async () => (await engine.account(account)).open_holds === 0)
+    assert.equal((await engine.account(account)).credits.available, '1000')
+    dead.reject(new Error('gone'))
+    await gateway.close(100)
+  })
+})
+
 describe('when a gateway is gone', () => {
   test('a video that was ordered before a kill is settled by the next one, and downloaded there', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-jobs-'))
@@ -493,7 +566,7 @@ describe('when a gateway is gone', () => {
     await setup.close()
     const children: ChildProcess[] = []
     const started = async (): Promise<string> => {
-      const path = new URL('./door.child.ts', import.meta.url).pathname
+      const path = new URL('../../../test/jobs.child.ts', import.meta.url).pathname
       const child = fork(path, [file, upstream.url])
       children.push(child)
       const [port] = await once(child, 'message')
@@ -548,6 +621,11 @@ describe('when a gateway is gone', () => {
       await Promise.all(ids.flatMap((id) => [here.retrieve(id), there.retrieve(id)]))
       for (const id of ids) assert.equal(await chargedFor(one, account, id), '40')
       assert.equal((await one.account(account)).credits.available, '9600')
+      const again = { headers: { 'idempotency-key': 'k' } }
+      const same = await Promise.all([here, there].map((videos) => videos.create({ prompt: 'c' }, again)))
+      assert.equal(same[0]?.id, same[1]?.id)
+      assert.equal(await held(one, account), '40')
+      await here.delete(String(same[0]?.id))
       const late = await here.create({ prompt: 'b' })
       await first.close(100)
       upstream.end(upstream.newest().id)

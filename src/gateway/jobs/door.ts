@@ -56,7 +56,7 @@ const USUAL_LIMIT = 20
 
 export function createJobDoor(given: JobDoorOptions): JobDoor {
   const { engine, config, upstreams, waiting, onFault } = given
-  const books = createJobBooks({ engine, config: config.jobs, onFault })
+  const books = createJobBooks({ engine, config: config.jobs, onFault, onEnded: waiting.wake })
   const reach = createReach(upstreams)
   const watch = createWatch({ engine, books, reach, config: config.jobs, onFault })
   const orders = createOrders({ ...given, books, reach, watch, look })
@@ -82,7 +82,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
   async function look(call: JobRequest, job: Job): Promise<Told | undefined> {
     const told = await ask(call, job)
     if (told.seen === undefined) return strange(call, job, told)
-    if (await books.see(job, told.seen)) waiting.wake(call.account)
+    await books.see(job, told.seen)
     answerJson(call.response, told, shown(call.jobs, job, told.json as Json), requestId(job))
     return undefined
   }
@@ -92,16 +92,15 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
     if (job.standing.state !== 'settled') {
       const told = await ask(call, job)
       if (told.seen === undefined) return strange(call, job, told)
-      if (await books.see(job, told.seen)) waiting.wake(call.account)
+      await books.see(job, told.seen)
     }
     const answer = await reach.send('GET', job.note, {
       signal: call.gone,
       more: `/content${call.url.search}`,
       headers: forUpstream(call.request.headers),
     })
-    const isJson = /^application\/(?:[\w.-]+\+)?json\b/i.test(String(answer.headers['content-type'] ?? ''))
-    if (answer.status === 401 || answer.status === 403 || (isJson && answer.status >= 400))
-      return strange(call, job, await jsonOf(answer))
+    // 416 is about the range that was asked for, and tells how long the whole is.
+    if (answer.status >= 400 && answer.status !== 416) return strange(call, job, await jsonOf(answer))
     const { 'content-length': length } = answer.headers
     call.response.writeHead(answer.status, {
       ...forCaller(answer.headers),
@@ -122,7 +121,6 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
     drop(answer)
     if (!isOver) await books.cancel(job)
     await forget(call, id)
-    waiting.wake(call.account)
     answerJson(call.response, { status: 200, headers: {} }, call.jobs.removed(id), requestId(job))
     return undefined
   }
@@ -137,7 +135,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
     for (;;) {
       const job = await books.find(call.account, id, call.subject)
       if (job === undefined) return
-      await books.write(job, { ...job.note, end: 'removed' })
+      await books.write(job, { ...job.note, removed: true })
     }
   }
 
@@ -187,7 +185,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
       })
       for (const standing of page.items) {
         const job = jobOf(standing)
-        if (job !== undefined && job.note.end !== 'removed' && books.isOwn(job, call.subject)) found.push(job)
+        if (job !== undefined && job.note.removed !== true && books.isOwn(job, call.subject)) found.push(job)
       }
       cursor = page.next ?? undefined
     } while (cursor !== undefined && found.length < MAX_LISTED)

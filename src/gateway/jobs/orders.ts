@@ -253,6 +253,8 @@ export function createOrders(given: OrdersOptions): Orders {
     })
     if ('failure' in job) {
       await takeBack(where)
+      const reason = 'it could not be noted where it is made'
+      await engine.release({ account, request_id: id, reason }, callerOf(call)).catch(onFault)
       return job
     }
     if (job.note.id !== seen.id) {

@@ -75,8 +75,8 @@ export function createWatch({ engine, books, reach, config, onFault }: WatchOpti
     } while (cursor !== undefined && !isClosed())
   }
 
-  const isFree = ({ by, until, end }: JobNote, now: Millis): boolean =>
-    end === undefined && (by === books.node || until <= now)
+  const isFree = ({ by, until, removed }: JobNote, now: Millis): boolean =>
+    removed !== true && (by === books.node || until <= now)
 
   /** Says that this node goes on watching. False where somebody else does, or nothing is left to watch. */
   async function claim(one: Watched, now: Millis): Promise<boolean> {
@@ -120,7 +120,9 @@ export function createWatch({ engine, books, reach, config, onFault }: WatchOpti
 
   async function ask(note: JobNote) {
     try {
-      const answer = await reach.send('GET', note, { signal: AbortSignal.timeout(ASK_MS) })
+      const answer = await reach.send('GET', note, {
+        signal: AbortSignal.any([closing.signal, AbortSignal.timeout(ASK_MS)]),
+      })
       if (!isWell(answer.status)) {
         drop(answer)
         return undefined

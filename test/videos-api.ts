@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-export interface FakeVideo {
+export interface ApiVideo {
   id: string
   object: 'video'
   status: string
@@ -20,18 +20,18 @@ export interface FakeVideo {
   remixed_from_video_id: string | null
 }
 
-export type FakeUpstream = Awaited<ReturnType<typeof fakeUpstream>>
+export type VideosApi = Awaited<ReturnType<typeof startVideosApi>>
 
-export async function fakeUpstream() {
-  const videos = new Map<string, FakeVideo>()
+export async function startVideosApi() {
+  const videos = new Map<string, ApiVideo>()
   /** Beyond what a connection keeps by itself. */
   const film = Buffer.alloc(3_000_001, 'film')
   const seen = { creates: 0, looks: 0, deletes: 0, files: 0 }
   let before: ((request: IncomingMessage, response: ServerResponse) => Promise<boolean> | boolean) | undefined
 
-  function make(fields: Record<string, unknown>, from?: FakeVideo): FakeVideo {
+  function make(fields: Record<string, unknown>, from?: ApiVideo): ApiVideo {
     seen.creates += 1
-    const video: FakeVideo = {
+    const video: ApiVideo = {
       id: `upstream_video_${seen.creates}_${Math.random().toString(16).slice(2)}`,
       object: 'video',
       status: 'queued',
@@ -115,14 +115,14 @@ export async function fakeUpstream() {
     film,
     seen,
     /** The one that was made last. */
-    newest(): FakeVideo {
+    newest(): ApiVideo {
       const video = [...videos.values()].at(-1)
       assert.ok(video !== undefined)
       return video
     },
     has: (id: string): boolean => videos.has(id),
     forget: (id: string): boolean => videos.delete(id),
-    end(id: string, how: Partial<FakeVideo> = {}): void {
+    end(id: string, how: Partial<ApiVideo> = {}): void {
       const video = videos.get(id)
       assert.ok(video !== undefined)
       Object.assign(video, {

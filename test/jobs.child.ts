@@ -1,10 +1,10 @@
 /** A gateway of its own on an SQLite file, to be killed: `fork(…, [FILE, UPSTREAM])`. Tells its port, and how many holds an account has. */
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { createEngine } from '../../engine.ts'
-import { sqliteStore } from '../../store/sqlite/store.ts'
-import { createGateway } from '../app.ts'
-import { readConfig } from '../config.ts'
+import { createEngine } from '../src/engine.ts'
+import { createGateway } from '../src/gateway/app.ts'
+import { readConfig } from '../src/gateway/config.ts'
+import { sqliteStore } from '../src/store/sqlite/store.ts'
 
 const [file = '', upstream = ''] = process.argv.slice(2)
 const engine = await createEngine({ store: sqliteStore({ path: file }) })
