@@ -114,6 +114,17 @@ test('open requests with a note are found over all accounts, page by page', asyn
   await engine.close()
 })
 
+test('one of very many open requests with a note is found', async () => {
+  const engine = await started()
+  await engine.grant('acme', { id: 'more', kind: 'purchased', amount: '2000' })
+  const ids = Array.from({ length: 1_203 }, (_, n) => `r${n}`)
+  await Promise.all(ids.map((id) => reserve(engine, 'acme', id)))
+  for (const id of ['r0', 'r601', 'r1202']) await engine.note('acme', id, 'here', undefined)
+  const { items } = await engine.openNotes({})
+  assert.deepEqual(items.map(({ request_id }) => request_id).sort(), ['r0', 'r1202', 'r601'])
+  await engine.close()
+})
+
 test('requests whose ids begin alike are listed, open and closed, page by page', async () => {
   const engine = await started(['acme', 'other'])
   for (const id of ['job-1', 'job-2', 'job-3', 'jolly', 'k']) await reserve(engine, 'acme', id)

@@ -1,6 +1,7 @@
 /** Requests as they stand, and what is noted on them: for programs beside the engine whose work outlives a call. */
 import { type Key, type RequestCell, requestKey } from '../kernel/cells.ts'
 import { note as noteStep } from '../kernel/note.ts'
+import type { Store } from '../store.ts'
 import type { List, PageQuery } from '../wire.ts'
 import type { RequestStanding } from './contract.ts'
 import type { Core } from './core.ts'
@@ -9,8 +10,7 @@ import { listOf, pageOf } from './paging.ts'
 import { requestStanding } from './present.ts'
 
 const MAX_NOTE = 512
-/** Holds that came between the look at an account and the look at its holds. */
-const MORE_HOLDS = 16
+const HOLD_PAGE = 500
 
 export async function request(
   core: Core,
@@ -75,8 +75,23 @@ export async function openNotes({ store }: Core, query: PageQuery): Promise<List
   const items: RequestStanding[] = []
   for (const { id, openHolds } of list.items) {
     if (openHolds === 0) continue
-    const holds = await store.holds(id, openHolds + MORE_HOLDS)
-    for (const cell of holds) if (cell.note !== undefined) items.push(requestStanding(id, cell))
+    const noted = await notedHolds(store, id, openHolds)
+    items.push(...noted.map((cell) => requestStanding(id, cell)))
   }
   return { items, next: list.next }
+}
+
+async function notedHolds(store: Store, id: string, openHolds: number): Promise<RequestCell[]> {
+  const noted = (page: readonly RequestCell[]) => page.filter((cell) => cell.note !== undefined)
+  if (openHolds < HOLD_PAGE) return noted(await store.holds(id, HOLD_PAGE))
+  // Of an account with very many, a page at a time is kept.
+  return store.snapshot(id, async ({ holds }) => {
+    const found: RequestCell[] = []
+    for (let after: RequestCell | undefined; ; ) {
+      const page = await holds(after, HOLD_PAGE)
+      found.push(...noted(page))
+      after = page.at(-1)
+      if (page.length < HOLD_PAGE) return found
+    }
+  })
 }

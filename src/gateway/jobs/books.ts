@@ -18,6 +18,8 @@ export interface JobNote {
   /** The job that it was made from. */
   readonly source?: string
   readonly asked: Quantities
+  /** What the whole order said, hashed, where the caller has a key for it. */
+  readonly order?: string
   /** Which node asks the upstream about it, and until when, unless it says so again. */
   readonly by: string
   readonly until: Millis

@@ -349,6 +349,11 @@ describe('a video', () => {
     assert.equal(upstream.seen.creates, creates + 1)
     assert.equal(await held(engine, account), '40')
     assert.notEqual((await order('a', 'other')).id, both[0].id)
+    for (const other of [{ prompt: 'b' }, { prompt: 'a', seconds: '8' } as const])
+      await assert.rejects(
+        videos.create(other, { headers: { 'idempotency-key': 'k' } }),
+        (error) => error instanceof OpenAI.BadRequestError && error.code === 'idempotency_key_reused',
+      )
   })
 
   test('whose order failed is ordered anew under the same key', async () => {
@@ -401,6 +406,31 @@ describe('a video', () => {
     await videos.downloadContent(id)
     assert.equal(await chargedFor(engine, account, id), '40')
   })
+})
+
+test('a video goes to another upstream where the first cannot be reached, as the model that it has there', async () => {
+  const engine = await createEngine({ store: memoryStore(), policy: POLICY })
+  const config = readConfig(
+    `upstreams:
+  dead: { provider: openai, url: http://127.0.0.1:1 }
+  main: { provider: openai, url: ${upstream.url}, key_env: KEY }
+routes: [{ upstream: dead, feature: video, fallback: [{ upstream: main, model: sora-2-pro }] }]`,
+    { KEY: 'upstream-secret' },
+  )
+  const gateway = createGateway({ engine, config })
+  gateway.server.listen(0, '127.0.0.1')
+  await once(gateway.server, 'listening')
+  const { account, secret } = await accountWith(engine, '1000')
+  const { videos } = clientOf(urlOf(gateway), secret)
+  const made = await videos.create({ model: 'sora-2', prompt: 'a' })
+  assert.equal(upstream.newest().model, 'sora-2-pro')
+  assert.equal(await held(engine, account), '120')
+  upstream.end(upstream.newest().id)
+  assert.equal((await videos.retrieve(made.id)).status, 'completed')
+  assert.equal(await chargedFor(engine, account, made.id), '120')
+  await gateway.close(100)
+  await isClean(engine)
+  await engine.close()
 })
 
 describe('a video that nobody asks about', () => {

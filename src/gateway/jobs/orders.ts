@@ -5,9 +5,18 @@
 import type { ServerResponse } from 'node:http'
 import type { Refused } from '../../../client/access.ts'
 import type { Caller, Engine } from '../../engine.ts'
+import { SluiceError } from '../../errors.ts'
 import type { DecisionAnswer } from '../../wire.ts'
 import type { GatewayConfig, TargetConfig } from '../config.ts'
-import { badRequest, badUpstream, failureOf, limitHeaders, refusalOf, type Told } from '../failures.ts'
+import {
+  badRequest,
+  badUpstream,
+  failureOf,
+  limitHeaders,
+  notFound,
+  refusalOf,
+  type Told,
+} from '../failures.ts'
 import { badRouteOf, routeOf } from '../forward.ts'
 import { forCaller, forUpstream } from '../headers.ts'
 import { bytesOf, type Fields, fieldsOf } from '../multipart.ts'
@@ -58,7 +67,7 @@ export function createOrders(given: OrdersOptions): Orders {
   const placing = new Map<string, Promise<unknown>>()
 
   async function place(call: JobRequest, source: Job | undefined): Promise<Told | undefined> {
-    const order = await orderOf(call, source)
+    const order = await read(call, source)
     if ('failure' in order) return order
     if (order.key === undefined) return anyTarget(call, order)
     const name = `${call.account} ${order.key}`
@@ -74,7 +83,7 @@ export function createOrders(given: OrdersOptions): Orders {
     }
   }
 
-  async function orderOf(call: JobRequest, source: Job | undefined): Promise<Order | Told> {
+  async function read(call: JobRequest, source: Job | undefined): Promise<Order | Told> {
     const bytes = await bytesOf(call.request, config.maxBodyBytes)
     if (!Buffer.isBuffer(bytes)) return bytes
     const fields = await fieldsOf({ type: call.request.headers['content-type'] ?? '', bytes })
@@ -83,7 +92,10 @@ export function createOrders(given: OrdersOptions): Orders {
     if (Array.isArray(key) || (key !== undefined && !/^[\x20-\x7e]{1,256}$/.test(key)))
       return badRequest('invalid', 'an Idempotency-Key is one line of at most 256 characters')
     const common = { fields, source, key: key === undefined ? undefined : keyOf(call, key) }
-    if (source !== undefined) return { ...common, ...(await remade(call, fields.fields, source)) }
+    if (source !== undefined) {
+      const again = await remade(call, fields.fields, source)
+      return 'failure' in again ? again : { ...common, ...again }
+    }
     const asked = call.jobs.read(fields.fields, undefined)
     const route = routeOf(config, asked, call.endpoint)
     if (route === undefined) return badRouteOf(asked.model, call.endpoint)
@@ -93,13 +105,11 @@ export function createOrders(given: OrdersOptions): Orders {
 
   /** What is made from another job is made where that is, and paid as that was. */
   async function remade(call: JobRequest, fields: Json, { standing, note }: Job) {
-    const upstream = config.upstreams.get(note.upstream)
     const told = await jsonOf(await reach.send('GET', note, { signal: call.gone }))
+    const upstream = config.upstreams.get(note.upstream)
+    if (told.status === 404) return notFound(`there is no video ${standing.request_id} any more`)
     if (upstream === undefined || !isWell(told.status) || told.json === undefined)
-      throw new UpstreamFailed(
-        'upstream_unreachable',
-        'what it is to be made from is not known there any more',
-      )
+      return badUpstream('upstream_wrong', 'the upstream cannot tell of what it is to be made from')
     const asked = call.jobs.read(fields, {
       ...told.json,
       model: standing.attributes.model ?? told.json.model,
@@ -137,10 +147,18 @@ export function createOrders(given: OrdersOptions): Orders {
     const { account } = call
     const start = jobsPrefix(call.jobs.prefix, account)
     const id = jobId(start, order.key === undefined ? undefined : { text: order.key, attempt })
-    const decision = await admit(call, order, target, id)
+    const decision = await admit(call, order, target, id).catch((error: unknown) => {
+      if (order.key !== undefined && error instanceof SluiceError && error.code === 'conflict')
+        return undefined
+      throw error
+    })
+    if (decision === undefined) return { told: KEY_REUSED, another: false }
     if (decision.replayed) {
       const known = await books.find(account, id, call.subject)
-      if (known !== undefined) return answeredBy(await given.look(call, known))
+      if (known !== undefined)
+        return known.note.order === orderOf(order)
+          ? answeredBy(await given.look(call, known))
+          : { told: KEY_REUSED, another: false }
       if (decision.state !== 'open') return 'used'
     } else if (decision.outcome !== 'allow') return { told: refusalOf(refusedBy(decision)), another: false }
     const made = await make(call, order, target, isLast)
@@ -245,6 +263,7 @@ export function createOrders(given: OrdersOptions): Orders {
     const fresh: NewJob = {
       ...where,
       asked: order.asked.quantities,
+      ...(order.key !== undefined && { order: orderOf(order) }),
       ...(order.source !== undefined && { source: order.source.standing.request_id }),
     }
     const job = await persist(() => books.begin(account, id, fresh, watch.leaseFrom)).catch((error) => {
@@ -301,6 +320,11 @@ const callerOf = ({ actor, subject }: JobRequest): Caller => ({ actor, subject }
 /** The same key of another account or subject names another order. */
 const keyOf = ({ account, subject = {}, endpoint, url }: JobRequest, key: string): string =>
   digest(JSON.stringify([account, Object.entries(subject).sort(), endpoint.name, url.pathname, key]))
+
+const orderOf = ({ fields }: Order): string => digest(JSON.stringify(fields.fields)).slice(0, 16)
+
+// Not 409: the official clients would try that again.
+const KEY_REUSED = badRequest('idempotency_key_reused', 'this Idempotency-Key stands for another order')
 
 const answeredBy = (told: Told | undefined) => (told === undefined ? 'answered' : { told, another: false })
 

@@ -140,17 +140,19 @@ export function createWatch({ engine, books, reach, config, onFault }: WatchOpti
     if (watched.size === 0) return
     const now = await engine.now()
     const left = [...watched.values()]
+    let failed: { readonly error: unknown } | undefined
     const worker = async (): Promise<void> => {
       for (let one = left.pop(); one !== undefined && !isClosed(); one = left.pop()) {
         try {
           if (await look(one, now)) watched.delete(keyOf(one.job.standing))
         } catch (error) {
-          // The store is away, or it is a mistake of ours: it is looked at again.
-          onFault(error)
+          // The store is away, or it is a mistake of ours: it is looked at again, and one of many is told.
+          failed ??= { error }
         }
       }
     }
     await Promise.all(Array.from({ length: AT_ONCE }, worker))
+    if (failed !== undefined && !isClosed()) onFault(failed.error)
   }
 
   const rest = (ms: number): Promise<void> =>
