@@ -198,6 +198,11 @@ export function createGateway(options: GatewayOptions): Gateway {
       server.closeIdleConnections()
       const late = setTimeout(() => server.closeAllConnections(), withinMs)
       await Promise.allSettled([...open, beside.close(withinMs)])
+      const late = setTimeout(() => {
+        server.closeAllConnections()
+        jobs.abort()
+      }, withinMs)
+      await Promise.allSettled([...open])
       clearTimeout(late)
       server.closeAllConnections()
       await jobs.close()

@@ -609,6 +609,25 @@ describe('while the store is away', () => {
   })
 })
 
+test('an order that its upstream never answers does not keep a gateway from closing, nor its hold', async () => {
+  const engine = await createEngine({ store: memoryStore(), policy: POLICY })
+  const gateway = await gatewayOn(engine)
+  const { account, secret } = await accountWith(engine, '1000')
+  const asked = Promise.withResolvers<void>()
+  upstream.meanwhile(({ method }) => {
+    if (method === 'POST') asked.resolve()
+    return method === 'POST'
+  })
+  const order = clientOf(urlOf(gateway), secret).videos.create({ prompt: 'a' })
+  const refused = assert.rejects(order, (error) => error instanceof OpenAI.APIConnectionError)
+  await asked.promise
+  await gateway.close(10)
+  await refused
+  assert.equal((await engine.account(account)).open_holds, 0)
+  await isClean(engine)
+  await engine.close()
+})
+
 describe('when a gateway is gone', () => {
   test('a video that was ordered before a kill is settled by the next one, and downloaded there', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-jobs-'))

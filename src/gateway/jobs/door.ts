@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import type { Engine } from '../../engine.ts'
+import { SluiceError } from '../../errors.ts'
 import type { Subject } from '../../wire.ts'
 import type { GatewayConfig, PlanConfig } from '../config.ts'
 import { badRequest, badUpstream, notFound, type Told } from '../failures.ts'
@@ -36,6 +37,8 @@ export interface JobDoor {
   handle(call: JobRequest, what: JobCall): Promise<Told | undefined>
   /** Jobs that this node asks about. */
   readonly watched: number
+  /** Waits no longer for upstreams that have not taken their orders. */
+  abort(): void
   close(): Promise<void>
 }
 
@@ -58,8 +61,9 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
   const { engine, config, upstreams, waiting, onFault } = given
   const books = createJobBooks({ engine, config: config.jobs, onFault, onEnded: waiting.wake })
   const reach = createReach(upstreams)
+  const overdue = new AbortController()
   const watch = createWatch({ engine, books, reach, config: config.jobs, onFault })
-  const orders = createOrders({ ...given, books, reach, watch, look })
+  const orders = createOrders({ ...given, books, reach, watch, overdue: overdue.signal, look })
 
   async function handle(call: JobRequest, what: JobCall): Promise<Told | undefined> {
     if (what === 'create') return orders.place(call, undefined)
@@ -214,6 +218,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
     get watched() {
       return watch.size
     },
+    abort: () => overdue.abort(new SluiceError('closing', 'The gateway is shutting down.')),
     close: () => watch.close(),
   }
 }

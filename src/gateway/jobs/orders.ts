@@ -47,6 +47,8 @@ export interface OrdersOptions {
   readonly reach: Reach
   readonly watch: Watch
   readonly onFault: (error: unknown) => void
+  /** Aborted where the gateway can wait for no order any more. */
+  readonly overdue: AbortSignal
   /** Answers with the job as it stands. */
   readonly look: (call: JobRequest, job: Job) => Promise<Told | undefined>
 }
@@ -228,7 +230,7 @@ export function createOrders(given: OrdersOptions): Orders {
           ...(key !== undefined && provider.authorize(key)),
         },
         body: sent.bytes,
-        signal: new AbortController().signal,
+        signal: given.overdue,
       })
       if (answer.status === 401 || answer.status === 403) {
         drop(answer)
