@@ -203,7 +203,7 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
     if (found === undefined) throw wrong(path, `there is no upstream ${name}`, 'Name one of `upstreams`.')
     return found
   }
-  const { routes = [], waiting = {}, on_unavailable: away = 'closed', plans = {} } = document
+  const { routes = [], waiting = {}, jobs = {}, on_unavailable: away = 'closed', plans = {} } = document
   const beside = readBeside(document)
   if (routes.length === 0 && beside.forwardAuth === undefined && beside.rateLimit === undefined)
     throw wrong(
@@ -211,7 +211,6 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
       'there is nothing to do',
       'Write routes, or rules under forward_auth or rate_limit.',
     )
-  const { waiting = {}, jobs = {}, on_unavailable: away = 'closed', plans = {} } = document
   const { '*': every = {}, ...named } = plans
   const plan = planOf(every, USUAL_PLAN)
   return {

@@ -7,6 +7,7 @@ import type { Refused } from '../../../client/access.ts'
 import type { Caller, Engine } from '../../engine.ts'
 import { SluiceError } from '../../errors.ts'
 import type { DecisionAnswer } from '../../wire.ts'
+import { type Brought, readBody } from '../bodies.ts'
 import type { GatewayConfig, TargetConfig } from '../config.ts'
 import {
   badRequest,
@@ -19,7 +20,6 @@ import {
 } from '../failures.ts'
 import { badRouteOf, routeOf } from '../forward.ts'
 import { forCaller, forUpstream } from '../headers.ts'
-import { bytesOf, type Fields, fieldsOf } from '../multipart.ts'
 import type { JobAsked, Jobs, Json } from '../provider.ts'
 import { isUnwell, type Upstream, UpstreamFailed } from '../upstream.ts'
 import type { Waiting } from '../waiting.ts'
@@ -57,7 +57,7 @@ interface Order {
   readonly feature: string
   readonly asked: JobAsked
   readonly targets: readonly TargetConfig[]
-  readonly fields: Fields
+  readonly brought: Brought
   readonly source: Job | undefined
   /** What the caller calls this order by, so that a retry is known. */
   readonly key: string | undefined
@@ -86,19 +86,18 @@ export function createOrders(given: OrdersOptions): Orders {
   }
 
   async function read(call: JobRequest, source: Job | undefined): Promise<Order | Told> {
-    const bytes = await bytesOf(call.request, config.maxBodyBytes)
-    if (!Buffer.isBuffer(bytes)) return bytes
-    const fields = await fieldsOf({ type: call.request.headers['content-type'] ?? '', bytes })
-    if ('failure' in fields) return fields
+    const isForm = /^multipart\/form-data\b/i.test(call.request.headers['content-type'] ?? '')
+    const brought = await readBody(call.request, isForm ? 'form' : 'json', config.maxBodyBytes)
+    if ('failure' in brought) return brought
     const key = call.request.headers['idempotency-key']
     if (Array.isArray(key) || (key !== undefined && !/^[\x20-\x7e]{1,256}$/.test(key)))
       return badRequest('invalid', 'an Idempotency-Key is one line of at most 256 characters')
-    const common = { fields, source, key: key === undefined ? undefined : keyOf(call, key) }
+    const common = { brought, source, key: key === undefined ? undefined : keyOf(call, key) }
     if (source !== undefined) {
-      const again = await remade(call, fields.fields, source)
+      const again = await remade(call, brought.body, source)
       return 'failure' in again ? again : { ...common, ...again }
     }
-    const asked = call.jobs.read(fields.fields, undefined)
+    const asked = call.jobs.read(brought.body, undefined)
     const route = routeOf(config, asked, call.endpoint)
     if (route === undefined) return badRouteOf(asked.model, call.endpoint)
     const targets = call.plan.fallback ? route.targets : route.targets.slice(0, 1)
@@ -219,7 +218,7 @@ export function createOrders(given: OrdersOptions): Orders {
   ): Promise<Made | { readonly told: Told; readonly another: boolean }> {
     const upstream = upstreams.get(target.upstream.name) as Upstream
     const { key, provider } = target.upstream
-    const sent = await order.fields.with(target.model === undefined ? {} : { model: target.model })
+    const sent = await writtenOf(order.brought, target.model)
     try {
       const answer = await upstream.send({
         method: 'POST',
@@ -323,7 +322,19 @@ const callerOf = ({ actor, subject }: JobRequest): Caller => ({ actor, subject }
 const keyOf = ({ account, subject = {}, endpoint, url }: JobRequest, key: string): string =>
   digest(JSON.stringify([account, Object.entries(subject).sort(), endpoint.name, url.pathname, key]))
 
-const orderOf = ({ fields }: Order): string => digest(JSON.stringify(fields.fields)).slice(0, 16)
+const orderOf = ({ brought }: Order): string => digest(JSON.stringify(brought.body)).slice(0, 16)
+
+/** Written anew from what was read, so that no upstream finds another order in the same bytes. */
+async function writtenOf({ body, form }: Brought, model: string | undefined) {
+  if (form === undefined)
+    return {
+      type: 'application/json',
+      bytes: JSON.stringify(model === undefined ? body : { ...body, model }),
+    }
+  if (model !== undefined) form.set('model', model)
+  const whole = new Response(form)
+  return { type: whole.headers.get('content-type') as string, bytes: Buffer.from(await whole.arrayBuffer()) }
+}
 
 // Not 409: the official clients would try that again.
 const KEY_REUSED = badRequest('idempotency_key_reused', 'this Idempotency-Key stands for another order')
