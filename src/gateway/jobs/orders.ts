@@ -125,7 +125,7 @@ export function createOrders(given: OrdersOptions): Orders {
       const isLast = place === order.targets.length - 1
       for (;;) {
         if (attempt >= MAX_ATTEMPTS)
-          return told ?? badRequest('too_many', 'this order has failed too often: give it another key')
+          return told ?? badRequest('order_failed', 'this order has failed too often: give it another key')
         const outcome = await tryOnce(call, order, target, attempt++, isLast)
         if (outcome === 'used') continue
         if (outcome === 'answered') return undefined
