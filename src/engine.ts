@@ -15,6 +15,7 @@ import { cursorOf, listOf, numberAfter, pageOf } from './engine/paging.ts'
 import * as present from './engine/present.ts'
 import { createRefusalLog } from './engine/refusals.ts'
 import { retain } from './engine/retain.ts'
+import * as standing from './engine/standing.ts'
 import { createSweeper } from './engine/sweep.ts'
 import * as system from './engine/system.ts'
 import { createFolder, FOLD_FROM } from './engine/usage/fold.ts'
@@ -375,6 +376,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 
     watch: (account, watchOptions = {}, caller = SYSTEM_CALLER) =>
       watcher.watch(account, watchOptions, caller.subject),
+    request: (account, requestId) => standing.request(core, account, requestId),
+    requests: (account, query) => standing.requests(core, account, query),
+    note: (account, requestId, text, before) => standing.note(core, account, requestId, text, before),
+    openNotes: (query) => standing.openNotes(core, query),
 
     policy: (version) => system.policyView(core, version),
     policyVersions: (query) => system.policyVersions(core, query),

@@ -87,6 +87,21 @@ export interface Engine {
    */
   watch(account: string, options?: WatchOptions, caller?: Caller): AsyncIterable<wire.AccountEvent>
 
+  /** A request as it stands, as long as its id is protected. */
+  request(account: string, requestId: string): Promise<RequestStanding | undefined>
+  /** Those whose ids begin so, in order of id. */
+  requests(
+    account: string,
+    query: wire.PageQuery & { readonly prefix: string },
+  ): Promise<wire.List<RequestStanding>>
+  /**
+   * Writes a note of at most 512 characters on a request, open or closed, where `before` is the note that stands; answers the
+   * request as it stands then, whoever was first. It is trusted by whoever reads it, so there is no call of HTTP that writes one.
+   */
+  note(account: string, requestId: string, note: string, before: string | undefined): Promise<RequestStanding>
+  /** Open requests of all accounts that have a note, by account: the limit counts accounts. */
+  openNotes(query: wire.PageQuery): Promise<wire.List<RequestStanding>>
+
   policy(version?: number): Promise<wire.PolicyView>
   policyVersions(query: wire.PageQuery): Promise<wire.List<wire.PolicyVersionView>>
   checkPolicy(text: string): Promise<wire.PolicyCheck>
@@ -143,6 +158,22 @@ export interface WatchOptions {
   /** Absent: all. */
   readonly events?: readonly wire.AccountEvent['event'][] | undefined
   readonly signal?: AbortSignal | undefined
+}
+
+/** What the program that does a request's work needs to know of it to go on. */
+export interface RequestStanding {
+  readonly account: string
+  readonly request_id: string
+  readonly state: wire.RequestState
+  readonly feature: string
+  readonly subject: wire.Subject
+  readonly attributes: Readonly<Record<string, string>>
+  readonly created_at: Millis
+  /** Null where it is closed. */
+  readonly expires_at: Millis | null
+  /** The last step of `extend`. */
+  readonly step: number
+  readonly note: string | undefined
 }
 
 /** What the audit of each account goes by. */

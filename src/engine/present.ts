@@ -18,6 +18,7 @@ import type { Grant, Subject } from '../ledger/grants.ts'
 import type { Quantities } from '../ledger/price.ts'
 import { add, formatMicros, type Micros, type Millis } from '../units.ts'
 import type * as wire from '../wire.ts'
+import type { RequestStanding } from './contract.ts'
 
 /** An answer while it is put together. */
 type Unsealed<T> = { -readonly [name in keyof T]: T[name] }
@@ -252,6 +253,19 @@ export function holdView(request: RequestCell): wire.HoldView {
     expires_at: request.expiresAt ?? 0,
   }
 }
+
+export const requestStanding = (account: string, request: RequestCell): RequestStanding => ({
+  account,
+  request_id: request.id,
+  state: request.state,
+  feature: request.feature,
+  subject: request.subject,
+  attributes: request.attributes,
+  created_at: request.createdAt,
+  expires_at: request.expiresAt,
+  step: request.step,
+  note: request.note,
+})
 
 export const keyView = (cell: KeyCell): wire.KeyView => ({
   id: cell.id,

@@ -14,6 +14,7 @@ import { createCalls } from './calls.ts'
 import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
 import { failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
+import { createJobDoor } from './jobs/door.ts'
 import { answerOwn, ownCallOf } from './node.ts'
 import { passThrough } from './pass.ts'
 import type { Endpoint, Provider } from './provider.ts'
@@ -68,6 +69,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const upstreams = new Map([...config.upstreams].map(([name, upstream]) => [name, createUpstream(upstream)]))
   const forward = createForward({ config, upstreams, waiting })
   const watch = createWatch({ waiting, upstreams }, log)
+  const jobs = createJobDoor({ engine, config, upstreams, waiting, onFault })
   const find = finder(config)
   const planOf = plans(engine, config)
   const payer = (key: Key) => ({ account: accountOf(key), subject: subjectOf(key) })
@@ -124,7 +126,18 @@ export function createGateway(options: GatewayOptions): Gateway {
       tale.account = account
       const path = `${url.pathname}${url.search}`
       const { endpoint } = found
-      const { meter } = endpoint
+      const { meter, job } = endpoint
+      if (job !== undefined && provider.jobs !== undefined) {
+        const told = await jobs.handle(
+          {
+            ...{ request, response, url, account, subject: subjectOf(key), actor: key.id },
+            ...{ plan: await planOf(account), endpoint, jobs: provider.jobs, gone: gone.signal },
+          },
+          job,
+        )
+        if (told !== undefined) refuse(told)
+        return
+      }
       if (meter === undefined) {
         const told = await passThrough({
           request,
@@ -183,10 +196,14 @@ export function createGateway(options: GatewayOptions): Gateway {
       closing.abort()
       server.close()
       server.closeIdleConnections()
-      const late = setTimeout(() => server.closeAllConnections(), withinMs)
+      const late = setTimeout(() => {
+        server.closeAllConnections()
+        jobs.abort()
+      }, withinMs)
       await Promise.allSettled([...open, beside.close(withinMs)])
       clearTimeout(late)
       server.closeAllConnections()
+      await jobs.close()
       await calls.close(withinMs)
       await Promise.all([...upstreams.values()].map((upstream) => upstream.close()))
     },

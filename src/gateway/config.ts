@@ -106,6 +106,16 @@ export const configSchema = Type.Object(
         strict,
       ),
     ),
+    jobs: Type.Optional(
+      Type.Object(
+        {
+          poll: duration('How often an upstream is asked about a job that runs'),
+          lost_after: duration('How long it may tell nothing of a job before that is lost'),
+          on_lost: Type.Optional(Type.Union([Type.Literal('release'), Type.Literal('charge')])),
+        },
+        strict,
+      ),
+    ),
     on_unavailable: Type.Optional(
       Type.Union([
         Type.Literal('closed'),
@@ -154,6 +164,12 @@ export interface PlanConfig {
   readonly whenSpent: 'end' | 'debt'
   readonly fallback: boolean
 }
+export interface JobsConfig {
+  readonly pollMs: Millis
+  /** After so long without a word of it from its upstream a job is lost: its hold is given back, or charged as ordered. */
+  readonly lostAfterMs: Millis
+  readonly onLost: 'release' | 'charge'
+}
 export interface GatewayConfig {
   readonly upstreams: ReadonlyMap<string, UpstreamConfig>
   readonly routes: readonly RouteConfig[]
@@ -167,11 +183,13 @@ export interface GatewayConfig {
   readonly leastOutputTokens: number
   readonly waitingPerAccount: number
   readonly waitingInAll: number
+  readonly jobs: JobsConfig
   readonly onUnavailable: 'closed' | 'open' | { readonly mode: 'bounded'; readonly perAccount: string }
   /** What other proxies may ask. */
   readonly beside: BesideConfig
 }
 
+const LEAST_POLL_MS = 10
 const USUAL_PLAN: PlanConfig = { waitMs: 0, whenSpent: 'end', fallback: true }
 
 /** Throws `invalid` with the path of the first mistake. `env` has the upstreams' keys. */
@@ -185,7 +203,7 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
     if (found === undefined) throw wrong(path, `there is no upstream ${name}`, 'Name one of `upstreams`.')
     return found
   }
-  const { routes = [], waiting = {}, on_unavailable: away = 'closed', plans = {} } = document
+  const { routes = [], waiting = {}, jobs = {}, on_unavailable: away = 'closed', plans = {} } = document
   const beside = readBeside(document)
   if (routes.length === 0 && beside.forwardAuth === undefined && beside.rateLimit === undefined)
     throw wrong(
@@ -226,6 +244,11 @@ export function readConfig(text: string, env: Readonly<Record<string, string | u
     leastOutputTokens: document.least_output_tokens ?? 16,
     waitingPerAccount: waiting.per_account ?? 100,
     waitingInAll: waiting.in_all ?? 10_000,
+    jobs: {
+      pollMs: Math.max(LEAST_POLL_MS, millisOf(jobs.poll ?? '5s')),
+      lostAfterMs: millisOf(jobs.lost_after ?? '1h'),
+      onLost: jobs.on_lost ?? 'release',
+    },
     onUnavailable: typeof away === 'string' ? away : { mode: 'bounded', perAccount: away.per_account },
     beside,
   }

@@ -230,12 +230,16 @@ interface Failed {
   readonly another: boolean
 }
 
-function badRouteOf(model: string | undefined, endpoint: Endpoint): Told {
+export function badRouteOf(model: string | undefined, endpoint: Endpoint): Told {
   const { failure } = badUpstream('no_route', `nothing serves ${model ?? 'this'} at ${endpoint.name}`)
   return { failure: { ...failure, status: 404, kind: 'not_found' }, headers: {} }
 }
 
-function routeOf(config: GatewayConfig, { model = '' }: Asked, { name }: Endpoint): RouteConfig | undefined {
+export function routeOf(
+  config: GatewayConfig,
+  { model = '' }: Pick<Asked, 'model'>,
+  { name }: Endpoint,
+): RouteConfig | undefined {
   return config.routes.find((route) => route.model.test(model) && route.endpoint.test(name))
 }
 

@@ -6,6 +6,8 @@ export type Json = Readonly<Record<string, unknown>>
 export interface Provider {
   readonly name: string
   readonly endpoints: readonly Endpoint[]
+  /** Where some of them are about jobs. */
+  readonly jobs?: Jobs
   /** Where a caller may put a key instead of `Authorization`, in lower case. */
   readonly keyHeader?: string
   /** Whether a call that other providers know as well is this one's. */
@@ -53,6 +55,48 @@ export interface Endpoint {
   readonly meter?: Meter
   /** What its calls bring: JSON where it says nothing, `form` for fields and files, `any` for what nobody looks into. */
   readonly takes?: 'json' | 'form' | 'any'
+  /** In its place, where the call is about work that goes on after its answer. */
+  readonly job?: JobCall
+}
+
+export type JobCall = 'create' | 'remix' | 'look' | 'list' | 'content' | 'remove'
+
+/** How work is told that is ordered by one call and asked for by others. All of it is pure. */
+export interface Jobs {
+  /** Where an upstream has them: what is asked for one is `<path>/<id>`. */
+  readonly path: string
+  /** How the ids begin that callers see. */
+  readonly prefix: string
+  /** What is ordered, from the fields of a body; `source` is the finished job that it goes on from. Throws `BadBody`. */
+  read(fields: Json, source: Json | undefined): JobAsked
+  /** What an upstream tells of a job; undefined where it is no job that can be believed. */
+  see(answer: Json): JobSeen | undefined
+  /** The same for the caller: with the ids that it knows. */
+  show(answer: Json, ids: JobIds): Json
+  list(jobs: readonly Json[], hasMore: boolean): Json
+  removed(id: string): Json
+}
+export interface JobAsked {
+  readonly model: string
+  readonly quantities: Quantities
+  /** What a rate card may ask beside the model. */
+  readonly attributes: Readonly<Record<string, string>>
+}
+export interface JobIds {
+  /** As the upstream calls it, and as the caller does. */
+  readonly upstream: string
+  readonly id: string
+  /** The job that it was made from, as the caller calls it. */
+  readonly source: string | undefined
+}
+export interface JobSeen {
+  readonly id: string
+  readonly state: 'runs' | 'done' | 'failed'
+  /** As far as it tells what was made. */
+  readonly quantities: Quantities
+  readonly attributes: Readonly<Record<string, string>>
+  /** Why it failed. */
+  readonly reason: string
 }
 
 /** How the calls of an endpoint are measured. All of it is pure. */

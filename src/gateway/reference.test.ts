@@ -4,7 +4,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { configSchema, readConfig } from './config.ts'
-import type { Endpoint, Json } from './provider.ts'
+import type { Endpoint, Json, Provider } from './provider.ts'
 import { PROVIDERS } from './providers.ts'
 
 const page = readFileSync(new URL('../../docs/reference/gateway.md', import.meta.url), 'utf8')
@@ -96,10 +96,16 @@ function quantitiesOf({ name, meter }: Endpoint): string[] {
 }
 
 test('it has the quantities and attributes of each', () => {
-  const told = new Map(rows('Endpoints').map(([name = '', , ...more]) => [words(name)[0], more]))
-  for (const { endpoints } of Object.values(PROVIDERS))
+  const told = new Map(rows('Endpoints').map(([, path = '', ...more]) => [words(path)[0], more]))
+  for (const { endpoints, jobs } of Object.values(PROVIDERS as Readonly<Record<string, Provider>>))
     for (const endpoint of endpoints) {
-      const [quantities = '', attributes = ''] = told.get(endpoint.name) ?? []
+      const [quantities = '', attributes = ''] = told.get(`${endpoint.method} ${endpoint.path}`) ?? []
+      if (jobs !== undefined && (endpoint.job === 'create' || endpoint.job === 'remix')) {
+        const ordered = jobs.read({}, endpoint.job === 'remix' ? {} : undefined)
+        assert.deepEqual(words(quantities), Object.keys(ordered.quantities), endpoint.name)
+        assert.deepEqual(words(attributes), Object.keys(ordered.attributes), endpoint.name)
+        continue
+      }
       if (endpoint.meter === undefined) {
         assert.match(quantities, /costs nothing/, endpoint.name)
         continue

@@ -187,6 +187,8 @@ export interface RequestCell {
   refunds: [id: string, seq: number, meaning: string][]
   /** Numbers of its entries: the first decision, the last extend's, and the newest in its story. */
   seqs: { decision?: number; step?: number; last?: number }
+  /** What whoever does the work wrote down for itself. */
+  note?: string | undefined
 }
 
 export interface Hold {

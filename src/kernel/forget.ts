@@ -124,6 +124,7 @@ function anonymous(known: RequestCell): RequestCell {
   request.attributes = {}
   request.salt = ''
   request.meanings = {}
+  if (request.note !== undefined) request.note = undefined
   if (request.charge !== undefined) {
     request.charge = {
       ...request.charge,

@@ -25,6 +25,7 @@ import {
 } from './body.ts'
 import { imageEdits, images, speech, transcriptions, translations } from './openai-media.ts'
 import { responses } from './openai-responses.ts'
+import { videoEndpoints, videos } from './openai-videos.ts'
 
 export { boundIn, countOf, modelIn, object, parse, tokensOf }
 
@@ -181,7 +182,9 @@ export const openai: Provider = {
     { name: 'moderations', method: 'POST', path: '/v1/moderations' },
     { name: 'models', method: 'GET', path: '/v1/models' },
     { name: 'models', method: 'GET', path: '/v1/models/:id' },
+    ...videoEndpoints,
   ],
+  jobs: videos,
   authorize: (key) => ({ authorization: `Bearer ${key}` }),
   failure,
   failureInStream: (failed) => `data: ${JSON.stringify(failure(failed))}\n\n`,
