@@ -53,7 +53,10 @@ function ofProblem(code: string, status: number, message: string, retryAfterMs: 
       })
 }
 
-export function refusalOf({ outcome, reason, retryAfterMs, decision, error }: Refused): Told {
+/** The official clients wait for no longer than this: told of more, they try again at once, and in vain. */
+const RETRIED_WITHIN_MS = 60_000
+
+export function refusalOf({ request_id, outcome, reason, retryAfterMs, decision, error }: Refused): Told {
   if (outcome === 'unavailable') {
     const headers: Record<string, string> =
       retryAfterMs === undefined ? {} : { 'retry-after': retryAfter(retryAfterMs) }
@@ -65,8 +68,9 @@ export function refusalOf({ outcome, reason, retryAfterMs, decision, error }: Re
     failure: { ...failure, ...(decision?.unblock !== undefined && { unblock: decision.unblock }) },
     headers: {
       ...limitHeaders(decision),
+      'x-sluice-request-id': request_id,
       // The official clients try again by themselves, unless they are told that it is in vain.
-      'x-should-retry': String(kind === 'wait'),
+      'x-should-retry': String(kind === 'wait' && (retryAfterMs ?? 0) < RETRIED_WITHIN_MS),
       ...(retryAfterMs !== undefined && {
         'retry-after': retryAfter(retryAfterMs),
         'retry-after-ms': String(Math.ceil(retryAfterMs)),
