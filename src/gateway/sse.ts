@@ -10,8 +10,13 @@ export interface Frame {
 /** A frame longer than this is no event of a model, not even a picture: the upstream is cut off. */
 export const MAX_FRAME_BYTES = 16 * 1024 * 1024
 
+/** Small pieces that are put together. */
+const PIECES = 1_024
+
 const LF = 0x0a
 const CR = 0x0d
+/** A byte order mark may stand before a stream, and is no part of its first line. */
+const MARK = Buffer.from('\ufeff')
 
 /**
  * Splits a stream at its empty lines (WHATWG HTML, section 9.2.6: lines end in LF, CR or CRLF). `push` answers the frames that
@@ -19,16 +24,22 @@ const CR = 0x0d
  */
 export function createSplitter() {
   let kept: Buffer[] = []
+  /** How many of them are blocks, made of many small pieces: a piece for itself weighs a hundred bytes. */
+  let blocks = 0
   let size = 0
   /** Where the line that is being read stands: whether nothing is in it yet, and whether a CR was just seen. */
   let isLineEmpty = true
   let afterCr = false
+  let isFirst = true
 
   function frame(last: Buffer): Frame {
     const bytes = kept.length === 0 ? last : Buffer.concat([...kept, last])
     kept = []
+    blocks = 0
     size = 0
-    return frameOf(bytes)
+    const isMarked = isFirst && bytes.subarray(0, MARK.length).equals(MARK)
+    isFirst = false
+    return frameOf(bytes, isMarked ? bytes.toString('utf8', MARK.length) : bytes.toString('utf8'))
   }
 
   return {
@@ -63,6 +74,7 @@ export function createSplitter() {
       if (from < piece.length) {
         const left = piece.subarray(from)
         kept.push(left)
+        if (kept.length - blocks >= PIECES) kept.push(Buffer.concat(kept.splice(blocks++)))
         size += left.length
         if (size > MAX_FRAME_BYTES) throw new RangeError('an event of the upstream is too long')
       }
@@ -74,15 +86,21 @@ export function createSplitter() {
   }
 }
 
-function frameOf(bytes: Buffer): Frame {
-  const text = bytes.toString('utf8')
+function frameOf(bytes: Buffer, text: string): Frame {
   let event: string | undefined
   let data: string | undefined
   for (const line of text.split(/\r\n|\n|\r/)) {
-    if (line.startsWith('data:')) {
-      const value = line.slice(line[5] === ' ' ? 6 : 5)
-      data = data === undefined ? value : `${data}\n${value}`
-    } else if (line.startsWith('event:')) event = line.slice(line[6] === ' ' ? 7 : 6)
+    const value = fieldIn(line, 'data')
+    if (value !== undefined) data = data === undefined ? value : `${data}\n${value}`
+    else event = fieldIn(line, 'event') ?? event
   }
   return { event, data: data ?? '', bytes }
+}
+
+/** A field may stand without a colon: then it is empty. */
+function fieldIn(line: string, name: string): string | undefined {
+  if (!line.startsWith(name)) return undefined
+  if (line.length === name.length) return ''
+  if (line[name.length] !== ':') return undefined
+  return line.slice(line[name.length + 1] === ' ' ? name.length + 2 : name.length + 1)
 }
