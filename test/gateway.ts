@@ -12,6 +12,7 @@ import { createGateway, type Gateway } from '../src/gateway/app.ts'
 import { readConfig } from '../src/gateway/config.ts'
 import type { PolicyDocument } from '../src/policy/schema.ts'
 import { memoryStore } from '../src/store/memory.ts'
+import type { Store } from '../src/store.ts'
 import type { AccountView, Subject, UsageRow } from '../src/wire.ts'
 
 /** The upstream's key, which must be seen there and nowhere else. */
@@ -66,6 +67,9 @@ export interface GatewaySceneOptions {
   readonly config?: string
   /** Upstreams by name, and the provider of each: all of them are the one that a test scripts. `main` alone where it is absent. */
   readonly upstreams?: Readonly<Record<string, string>>
+  /** Fields of the upstream, in YAML: `, idle_timeout: 1s`. */
+  readonly upstream?: string
+  readonly store?: Store
   /** What the upstream answers where no script waits. */
   readonly usual: Script
 }
@@ -91,13 +95,17 @@ export interface GatewayScene {
 export async function openGateway(options: GatewaySceneOptions): Promise<GatewayScene> {
   const upstream = await openUpstream(options.usual)
   const faults: unknown[] = []
-  const engine = await createEngine({ store: memoryStore(), policy: options.policy ?? GATEWAY_POLICY })
+  const engine = await createEngine({
+    store: options.store ?? memoryStore(),
+    policy: options.policy ?? GATEWAY_POLICY,
+  })
   const written = options.config ?? ''
   const config = readConfig(
     [
       'upstreams:',
       ...Object.entries(options.upstreams ?? { main: 'openai' }).map(
-        ([name, provider]) => `  ${name}: { provider: ${provider}, url: '${upstream.url}', key_env: KEY }`,
+        ([name, provider]) =>
+          `  ${name}: { provider: ${provider}, url: '${upstream.url}', key_env: KEY${options.upstream ?? ''} }`,
       ),
       /^routes:/m.test(written) ? '' : 'routes: [{ upstream: main, feature: chat }]',
       written,

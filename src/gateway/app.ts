@@ -3,6 +3,7 @@
  * framework of `server/`: bodies and answers go through as streams of bytes, and nothing here wants to be routed or validated.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { Caller, Engine } from '../engine.ts'
 import { SluiceError } from '../errors.ts'
@@ -12,7 +13,7 @@ import { createBeside } from './beside/beside.ts'
 import { readBody } from './bodies.ts'
 import { createCalls } from './calls.ts'
 import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
-import { failureOf, notFound, type Told } from './failures.ts'
+import { badRequest, failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
 import { createJobDoor } from './jobs/door.ts'
 import { answerOwn, ownCallOf } from './node.ts'
@@ -67,7 +68,8 @@ export function createGateway(options: GatewayOptions): Gateway {
   const calls = createCalls(engine, config.onUnavailable, (_operation, error) => onFault(error))
   const waiting = createWaiting({ perAccount: config.waitingPerAccount, inAll: config.waitingInAll })
   const upstreams = new Map([...config.upstreams].map(([name, upstream]) => [name, createUpstream(upstream)]))
-  const forward = createForward({ config, upstreams, waiting })
+  const cut = new AbortController()
+  const forward = createForward({ config, upstreams, waiting, cut: cut.signal })
   const watch = createWatch({ waiting, upstreams }, log)
   const jobs = createJobDoor({ engine, config, upstreams, waiting, onFault })
   const find = finder(config)
@@ -76,6 +78,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const beside = createBeside({ engine, keyring, calls, payer, config: config.beside, onFault })
   const open = new Set<Promise<void>>()
   const closing = new AbortController()
+  const onClose = new WeakMap<Socket, Set<() => void>>()
 
   const own = {
     engine,
@@ -85,7 +88,9 @@ export function createGateway(options: GatewayOptions): Gateway {
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://gateway')
+    const url = targetOf(request)
+    if (url === undefined)
+      return answerFailure(response, openai, badRequest('invalid', 'what is asked for is no address'))
     const ownCall = ownCallOf(request, url.pathname)
     if (ownCall !== undefined) return answerOwn(ownCall, request, response, own)
     const startedAt = performance.now()
@@ -113,10 +118,14 @@ export function createGateway(options: GatewayOptions): Gateway {
     if (closing.signal.aborted)
       return refuse(failureOf(new SluiceError('closing', 'The gateway is shutting down.')))
     const gone = new AbortController()
-    response.on('close', () => {
+    const leave = (): void => {
       if (!response.writableFinished) gone.abort(new Error('the caller has gone'))
-    })
+    }
+    response.on('close', leave)
     if (beside.isFor(url.pathname)) return beside.answer(request, response, url.pathname, gone.signal)
+    // A response that waits behind another on its connection is told nothing when that closes.
+    const leaving = onClose.get(request.socket)
+    leaving?.add(leave)
     try {
       const key = await keyring.key(secretOf(request, provider))
       tale.key = key.id
@@ -172,6 +181,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       const told = failureOf(error)
       if (told.failure.status === 500) onFault(error)
       refuse(told)
+    } finally {
+      leaving?.delete(leave)
     }
   }
 
@@ -189,6 +200,13 @@ export function createGateway(options: GatewayOptions): Gateway {
       open.add(work)
     },
   )
+  server.on('connection', (socket: Socket) => {
+    const all = new Set<() => void>()
+    onClose.set(socket, all)
+    socket.once('close', () => {
+      for (const leave of all) leave()
+    })
+  })
   return {
     server,
     listenGrpc: () => beside.listen(),
@@ -198,6 +216,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       server.closeIdleConnections()
       const late = setTimeout(() => {
         server.closeAllConnections()
+        cut.abort(new Error('the gateway is shutting down'))
         jobs.abort()
       }, withinMs)
       await Promise.allSettled([...open, beside.close(withinMs)])
@@ -208,6 +227,12 @@ export function createGateway(options: GatewayOptions): Gateway {
       await Promise.all([...upstreams.values()].map((upstream) => upstream.close()))
     },
   }
+}
+
+/** Where a call is meant to go: `//host/path` is a path as well, and of a whole address only the path counts. */
+function targetOf({ url = '/' }: IncomingMessage): URL | undefined {
+  const whole = url.startsWith('/') ? `http://gateway${url}` : url
+  return /^https?:/i.test(whole) && URL.canParse(whole) ? new URL(whole) : undefined
 }
 
 /** A key that decides and meters, and stands for one account: whatever a caller says beside it changes nothing. */

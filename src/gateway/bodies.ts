@@ -23,6 +23,9 @@ export async function readBody(
     return badRequest('media_type', 'send a form: content-type multipart/form-data')
   if (takes !== 'form' && takes !== 'any' && !isJson(type))
     return badRequest('media_type', 'send JSON: content-type application/json')
+  const packed = request.headers['content-encoding'] ?? 'identity'
+  if (packed.toLowerCase() !== 'identity')
+    return badRequest('media_type', 'send the body as it is: without content-encoding')
   const bytes = await allOf(request, most)
   if (bytes === undefined) return tooBig(`a body is at most ${most} bytes`)
   if (takes === 'form') return formIn(bytes, type)

@@ -24,7 +24,8 @@ const Upstream = Type.Object(
     ),
     connect_timeout: duration('How long a connection may take'),
     first_byte_timeout: duration('How long it may take to begin its answer'),
-    idle_timeout: duration('How long it may be silent within an answer'),
+    idle_timeout: duration('How long it may be silent within an answer, and a caller take nothing of it'),
+    total_timeout: duration('How long an answer may take in all'),
     connections: whole('Connections at once', 1, 10_000),
   },
   strict,
@@ -137,6 +138,7 @@ export interface UpstreamConfig {
   readonly connectTimeoutMs: Millis
   readonly firstByteTimeoutMs: Millis
   readonly idleTimeoutMs: Millis
+  readonly totalTimeoutMs: Millis
   readonly connections: number
 }
 /** Where a call may be sent, and as which model. */
@@ -286,6 +288,7 @@ function upstreamOf(
     connectTimeoutMs: millisOf(written.connect_timeout ?? '5s'),
     firstByteTimeoutMs: millisOf(written.first_byte_timeout ?? '10m'),
     idleTimeoutMs: millisOf(written.idle_timeout ?? '2m'),
+    totalTimeoutMs: millisOf(written.total_timeout ?? '1h'),
     connections: written.connections ?? 1_024,
   }
 }

@@ -31,6 +31,7 @@ export function failureOf(error: unknown): Told {
   if (error instanceof UpstreamFailed)
     return told(error.code === 'upstream_slow' ? 504 : 502, 'upstream', error.code, error.message)
   if (error instanceof BadBody) {
+    if (error.path === '') return badRequest('invalid', error.message)
     const { failure } = badRequest('invalid', `${error.path}: ${error.message}`)
     return { failure: { ...failure, path: error.path.slice(1).replaceAll('/', '.') }, headers: {} }
   }

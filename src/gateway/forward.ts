@@ -2,16 +2,26 @@
  * One metered call, from its body to its charge: what it needs is held, the upstream is asked within what was granted, its answer
  * goes through as it comes, and what it used is settled. Every way out ends the hold.
  */
-import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Refused } from '../../client/access.ts'
 import type { Client } from '../../client/client.ts'
 import { type Opened, open } from '../../client/open.ts'
+import type { Millis } from '../units.ts'
 import type { Subject } from '../wire.ts'
-import type { GatewayConfig, PlanConfig, RouteConfig, TargetConfig } from './config.ts'
+import type { GatewayConfig, PlanConfig, RouteConfig, TargetConfig, UpstreamConfig } from './config.ts'
 import { badUpstream, failureOf, limitHeaders, refusalOf, type Told } from './failures.ts'
+import { drained, failureText, MAX_READ_BYTES, pipeWhole } from './flow.ts'
 import { forCaller, forUpstream } from './headers.ts'
-import type { Asked, Endpoint, Granted, Json, Meter, Provider } from './provider.ts'
+import {
+  type Asked,
+  BadBody,
+  type Endpoint,
+  type Granted,
+  type Json,
+  type Meter,
+  type Provider,
+  type StreamReader,
+} from './provider.ts'
 import { createSplitter, type Frame } from './sse.ts'
 import {
   createRetryBudget,
@@ -52,10 +62,10 @@ export interface ForwardOptions {
   readonly config: GatewayConfig
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly waiting: Waiting
+  /** Aborted when whatever still runs has to end. */
+  readonly cut: AbortSignal
 }
 
-/** Answers are JSON up to this size; beyond it nothing is read from them, and they are charged as estimated. */
-const MAX_READ_BYTES = 16 * 1024 * 1024
 /** Renewed at half of it, so that a gateway that dies holds nothing for long. */
 const LEASH_MS = 30_000
 /**
@@ -64,17 +74,19 @@ const LEASH_MS = 30_000
  */
 const GROWS = { of: ['output_tokens'], from: 0.75 }
 const BOUNDED = { of: ['output_tokens'], from: 1.5 }
+/** A stream whose text is whole when its caller leaves may still tell what it used. */
+const LAST_WORD_MS = 10_000
 
 export interface Forward {
   /** Answers what went wrong before anything was sent to the caller; undefined where an answer has begun. */
   metered(call: Metered): Promise<Told | undefined>
 }
 
-export function createForward({ config, upstreams, waiting }: ForwardOptions): Forward {
+export function createForward({ config, upstreams, waiting, cut }: ForwardOptions): Forward {
   const retries = createRetryBudget()
 
   async function metered(call: Metered): Promise<Told | undefined> {
-    const asked = call.meter.read(call.body)
+    const asked = notTooDeep(() => call.meter.read(call.body))
     const route = call.route ?? routeOf(config, asked, call.endpoint)
     if (route === undefined) return badRouteOf(asked.model, call.endpoint)
     const targets = call.plan.fallback ? route.targets : route.targets.slice(0, 1)
@@ -102,13 +114,29 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     if (!opened.ok) return { told: refusalOf(opened), another: false }
     const used = usedBy(asked, opened)
     const stop = new AbortController()
-    const onGone = (): void => stop.abort(call.gone.reason)
-    if (call.gone.aborted) onGone()
-    const stream = { isWhole: false }
+    const stream: Passing = { isWhole: false, isStreamed: false, isFinished: false }
+    let late: ReturnType<typeof setTimeout> | undefined
+    const stopAfter = (ms: Millis, why: unknown): void => {
+      clearTimeout(late)
+      late = setTimeout(() => stop.abort(why), ms)
+    }
+    const { idleTimeoutMs, totalTimeoutMs } = target.upstream
+    stopAfter(totalTimeoutMs, new UpstreamFailed('upstream_slow', 'the answer took longer than it may'))
+    const onGone = (): void => {
+      // Of a whole answer the caller may have seen all but the end when it goes, and of a stream all but what it used: they
+      // are read to their end, which is not waited for for ever.
+      if (stream.isFinished) stopAfter(LAST_WORD_MS, call.gone.reason)
+      else if (stream.hasBegun === true && !stream.isStreamed) stopAfter(idleTimeoutMs, call.gone.reason)
+      else stop.abort(call.gone.reason)
+    }
+    const onCut = (): void => stop.abort(cut.reason)
     const onSpent = (): void => {
       if (call.plan.whenSpent === 'end' && !stream.isWhole) stop.abort(opened.lease.signal.reason)
     }
+    if (call.gone.aborted) onGone()
+    if (cut.aborted) onCut()
     call.gone.addEventListener('abort', onGone, { once: true })
+    cut.addEventListener('abort', onCut, { once: true })
     opened.lease.signal.addEventListener('abort', onSpent, { once: true })
     try {
       const answer = await ask(call, target, boundOf(asked, opened), stop.signal)
@@ -117,10 +145,12 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
         await opened.end('failed')
         return { told: badUpstream('upstream_unwell', `${target.upstream.name} is not well`), another: true }
       }
-      // Of a whole answer the caller may have seen all but the end when it goes: it is read to its end, and charged.
-      if (!isStreamed(answer)) call.gone.removeEventListener('abort', onGone)
-      return await passOn(call, asked, opened, used, answer, stop, stream)
+      stream.isStreamed = isStreamed(answer)
+      stream.hasBegun = true
+      return await passOn({ call, asked, opened, used, answer, stop, stream, target: target.upstream })
     } catch (error) {
+      // Nobody reads any more of what it may still send.
+      stop.abort(error)
       await opened.end(call.gone.aborted ? 'cutOff' : 'failed')
       if (call.response.headersSent) {
         call.response.destroy()
@@ -128,7 +158,9 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
       }
       return { told: failureOf(error), another: error instanceof UpstreamFailed }
     } finally {
+      clearTimeout(late)
       call.gone.removeEventListener('abort', onGone)
+      cut.removeEventListener('abort', onCut)
       opened.lease.signal.removeEventListener('abort', onSpent)
       waiting.wake(call.account)
     }
@@ -144,18 +176,15 @@ export function createForward({ config, upstreams, waiting }: ForwardOptions): F
     const request = requestOf(call, asked, route, target)
     const growth = asked.bound.output_tokens === undefined ? GROWS : BOUNDED
     const ask = () => open(call.access, request, { endpoint: call.endpoint.name, growth })
-    const first = await ask()
-    if (first.ok || first.outcome !== 'wait' || call.plan.waitMs === 0) return first
-    const waited = await waiting.stand<Opened | Refused>({
+    if (call.plan.waitMs === 0) return ask()
+    return waiting.stand<Opened | Refused>({
       account: call.account,
       row: JSON.stringify([call.account, call.subject ?? {}, route.feature]),
-      first,
       waitMs: (answer) => (answer.ok || answer.outcome !== 'wait' ? undefined : answer.retryAfterMs),
       ask,
       mostMs: call.plan.waitMs,
       signal: call.gone,
     })
-    return waited ?? first
   }
 
   function requestOf(call: Metered, asked: Asked, route: RouteConfig, target: TargetConfig) {
@@ -221,7 +250,19 @@ async function written(
   }
   if (bytes !== undefined)
     return { body: bytes.length === 0 ? undefined : bytes, type: call.request.headers['content-type'] }
-  return { body: JSON.stringify(meter.write(call.body, granted)), type: 'application/json' }
+  return {
+    body: notTooDeep(() => JSON.stringify(meter.write(call.body, granted))),
+    type: 'application/json',
+  }
+}
+
+/** What is nested deeper than the platform can write is the caller's mistake. */
+function notTooDeep<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw error instanceof RangeError ? new BadBody('', 'the body is nested too deep') : error
+  }
 }
 
 interface Failed {
@@ -246,34 +287,50 @@ export function routeOf(
 const isStreamed = ({ headers }: UpstreamAnswer): boolean =>
   /^text\/event-stream\b/i.test(String(headers['content-type'] ?? ''))
 
-/** Of a stream on its way: whether all that it brings has come, so that nothing ends it any more. */
+/** How far an answer has come. */
 interface Passing {
+  hasBegun?: true
+  isStreamed: boolean
+  /** All that a stream brings has come, so that nothing ends it any more. */
   isWhole: boolean
+  /** All but what it used. */
+  isFinished: boolean
+}
+
+interface Answering {
+  readonly call: Metered
+  readonly asked: Asked
+  readonly opened: Opened
+  readonly used: Used
+  readonly answer: UpstreamAnswer
+  readonly stop: AbortController
+  readonly stream: Passing
+  readonly target: UpstreamConfig
 }
 
 /** Sends the answer on as it comes. */
-async function passOn(
-  call: Metered,
-  asked: Asked,
-  opened: Opened,
-  used: Used,
-  answer: UpstreamAnswer,
-  stop: AbortController,
-  stream: Passing,
-): Promise<'answered' | Failed> {
+async function passOn(answering: Answering): Promise<'answered' | Failed> {
+  const { call, asked, opened, answer, target } = answering
+  const { response } = call
   const type = String(answer.headers['content-type'] ?? '')
   const isWell = answer.status >= 200 && answer.status < 300
   const isStream = isStreamed(answer)
   const isRead = call.meter.answersAny === true || /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
-  if (answer.status === 401 || answer.status === 403 || (isWell && !isStream && !isRead)) {
+  const refuse = async (says: string): Promise<Failed> => {
     answer.body.on('error', () => {}).destroy()
     await opened.end('failed')
-    const says = isWell
-      ? `it answered with ${type || 'nothing that says its type'}`
-      : 'it refused the gateway'
-    return { told: badUpstream('upstream_wrong', `the upstream cannot serve this: ${says}`), another: true }
+    return {
+      told: badUpstream('upstream_wrong', `the upstream cannot serve this: ${says}`),
+      another: true,
+    }
   }
-  const { response } = call
+  if (answer.status === 401 || answer.status === 403) return refuse('it refused the gateway')
+  // Where it points to is no place for the gateway's key, nor for the caller's.
+  if (answer.status >= 300 && answer.status < 400) return refuse('it says that it is elsewhere')
+  if (isWell && !isStream && !isRead)
+    return refuse(`it answered with ${type || 'nothing that says its type'}`)
+  const body = isWell ? undefined : await failureText(answer, target.key)
+  if (!isWell && body === undefined) return refuse('it failed in a way that cannot be shown')
   response.writeHead(answer.status, {
     ...forCaller(answer.headers),
     ...limitHeaders(opened.lease.decision),
@@ -282,40 +339,43 @@ async function passOn(
       'x-sluice-granted': `output_tokens=${boundOf(asked, opened) ?? ''}`,
     }),
   })
-  if (!isWell) {
-    await pipeWhole(answer, response, call.gone)
+  if (body !== undefined) {
+    response.end(body)
     await opened.end('failed')
   } else if (isStream && call.meter.stream !== undefined) {
     call.tale.isStream = true
-    await passStream(call, opened, used, answer, stop, stream, call.meter.stream(call.body))
-  } else await passWhole(call, opened, used, answer)
+    await passStream(answering, call.meter.stream(call.body))
+  } else await passWhole(answering)
   return 'answered'
 }
 
-async function passWhole(call: Metered, opened: Opened, used: Used, answer: UpstreamAnswer): Promise<void> {
+async function passWhole({ call, opened, used, answer, target }: Answering): Promise<void> {
   const pieces: Buffer[] = []
   let size = 0
-  await pipeWhole(answer, call.response, call.gone, (piece) => {
-    size += piece.length
-    if (size <= MAX_READ_BYTES) pieces.push(piece)
-  })
+  try {
+    await pipeWhole(answer, call.response, call.gone, target.idleTimeoutMs, (piece) => {
+      size += piece.length
+      if (size <= MAX_READ_BYTES) pieces.push(piece)
+    })
+  } catch (error) {
+    // What its caller has seen of it before it left is charged, though nobody waits for the rest.
+    if (!call.gone.aborted) throw error
+  }
   const text = size <= MAX_READ_BYTES ? Buffer.concat(pieces).toString('utf8') : ''
   const read = jsonOf(text)
-  const told = read === undefined ? undefined : call.meter.usage(read, call.body)
-  if (told !== undefined) used.usage(told)
-  else if (read !== undefined) used.text(call.meter.textOf?.(read) ?? '')
+  if (read === undefined) used.unread(size)
+  else {
+    const told = call.meter.usage(read, call.body)
+    if (told === undefined || told.output_tokens === '0') used.text(call.meter.textOf?.(read) ?? '')
+    if (told !== undefined) used.usage(told)
+  }
   await used.count()
   await opened.end('done')
 }
 
 async function passStream(
-  call: Metered,
-  opened: Opened,
-  used: Used,
-  answer: UpstreamAnswer,
-  stop: AbortController,
-  stream: Passing,
-  reader: ReturnType<NonNullable<Meter['stream']>>,
+  { call, opened, used, answer, stop, stream, target }: Answering,
+  reader: StreamReader,
 ): Promise<void> {
   const { response } = call
   const splitter = createSplitter()
@@ -327,11 +387,18 @@ async function passStream(
         shown.push(seen?.instead === undefined ? bytes : Buffer.from(seen.instead))
       if (seen === undefined) continue
       if (seen.known !== undefined) used.known(seen.known)
-      const goesOn = seen.usage === undefined ? used.text(seen.text) : used.usage(seen.usage)
+      let goesOn = used.text(seen.text)
+      if (seen.usage !== undefined) goesOn = used.usage(seen.usage)
       stream.isWhole ||= seen.isEnd
+      stream.isFinished = seen.isFinished === true
       if (!goesOn && !stream.isWhole && call.plan.whenSpent === 'end') return false
     }
     return true
+  }
+  const show = async (shown: readonly Buffer[]): Promise<void> => {
+    if (shown.length === 0 || call.gone.aborted) return
+    if (!response.write(shown.length === 1 ? shown[0] : Buffer.concat(shown)))
+      await drained(response, call.gone, target.idleTimeoutMs).catch(() => {})
   }
   const endHere = async (): Promise<void> => {
     stop.abort(opened.lease.signal.reason)
@@ -343,15 +410,15 @@ async function passStream(
     for await (const piece of answer.body) {
       const shown: Buffer[] = []
       const goesOn = see(splitter.push(piece as Buffer), shown)
-      if (shown.length > 0 && !response.write(shown.length === 1 ? shown[0] : Buffer.concat(shown)))
-        await drained(response, call.gone)
+      await show(shown)
       if (!goesOn) return await endHere()
+      if (!stream.isFinished) call.gone.throwIfAborted()
     }
     const left = splitter.rest()
     if (left !== undefined) {
       const shown: Buffer[] = []
       see([left], shown)
-      for (const bytes of shown) response.write(bytes)
+      await show(shown)
     }
   } catch (error) {
     if (call.gone.aborted) {
@@ -363,31 +430,12 @@ async function passStream(
     response.end(call.provider.failureInStream(failure))
     await used.count()
     await opened.end('failed')
-    if (!(error instanceof RangeError)) stop.abort(error)
+    stop.abort(error)
     return
   }
   response.end()
   await used.count()
   await opened.end('done')
-}
-
-/** The bytes as they come, no faster than the caller takes them; where it has gone, they are read for what they tell. */
-async function pipeWhole(
-  answer: UpstreamAnswer,
-  response: ServerResponse,
-  gone: AbortSignal,
-  note?: (piece: Buffer) => void,
-): Promise<void> {
-  for await (const piece of answer.body) {
-    note?.(piece as Buffer)
-    if (!gone.aborted && !response.write(piece)) await drained(response, gone).catch(() => {})
-  }
-  response.end()
-}
-
-async function drained(response: ServerResponse, gone: AbortSignal): Promise<void> {
-  gone.throwIfAborted()
-  await once(response, 'drain', { signal: gone })
 }
 
 function jsonOf(text: string): Json | undefined {

@@ -26,6 +26,11 @@ const CALLERS = [
   'expect',
   'forwarded',
   'via',
+  'x-real-ip',
+  // What is sent is written anew, unpacked.
+  'content-encoding',
+  // Callers share the gateway's account: one must not be answered with what another was.
+  'idempotency-key',
 ]
 /** About the gateway's own account at the upstream, and what the gateway tells itself. */
 const UPSTREAMS = ['set-cookie', 'content-length', 'alt-svc', 'strict-transport-security', 'server', 'date']
@@ -66,6 +71,7 @@ export function forCaller(
     if (FROM_UPSTREAM.has(name) || named.has(name)) continue
     if (
       name.startsWith('x-ratelimit-') ||
+      name.startsWith('ratelimit') ||
       name.startsWith('x-sluice-') ||
       name.startsWith('anthropic-ratelimit-') ||
       ACCOUNTS.some((start) => name.startsWith(start))

@@ -178,4 +178,6 @@ export interface Seen {
   readonly known?: Quantities
   /** With this the answer is whole: nothing is gained by ending it. */
   readonly isEnd: boolean
+  /** With this all text has come, and what was used is told next: that is waited for though the caller has left. */
+  readonly isFinished?: boolean
 }

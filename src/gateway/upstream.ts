@@ -1,9 +1,11 @@
 /**
  * Speaking to upstreams. `undici` rather than `fetch`: the same authors, its pools are ours to bound, and a call costs half.
  */
+import type { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
 import { type Breaker, createBreaker } from '../../client/breaker.ts'
 import type { UpstreamConfig } from './config.ts'
+import { decoded } from './decoded.ts'
 
 export interface UpstreamRequest {
   readonly method: string
@@ -16,13 +18,13 @@ export interface UpstreamRequest {
 export interface UpstreamAnswer {
   readonly status: number
   readonly headers: Readonly<Record<string, string | readonly string[]>>
-  readonly body: Dispatcher.ResponseData['body']
+  readonly body: Readable
 }
 
 /** It could not be reached, or did not begin its answer: nothing of one has been seen. */
 export class UpstreamFailed extends Error {
   override readonly name = 'UpstreamFailed'
-  readonly code: 'upstream_unreachable' | 'upstream_slow' | 'upstream_resting'
+  readonly code: 'upstream_unreachable' | 'upstream_slow' | 'upstream_resting' | 'upstream_wrong'
   constructor(code: UpstreamFailed['code'], message: string, cause?: unknown) {
     super(message, { cause })
     this.code = code
@@ -87,9 +89,10 @@ export function createUpstream(config: UpstreamConfig): Upstream {
           breaker.failed()
           count(String(answer.statusCode))
         } else breaker.succeeded()
-        return { status: answer.statusCode, headers: plain(answer.headers), body: answer.body }
+        return unpacked(answer)
       } catch (error) {
         if (signal.aborted) throw signal.reason
+        if (error instanceof UpstreamFailed) throw error
         breaker.failed()
         const isSlow = (error as { code?: string }).code === 'UND_ERR_HEADERS_TIMEOUT'
         throw isSlow
@@ -97,8 +100,19 @@ export function createUpstream(config: UpstreamConfig): Upstream {
           : failed('upstream_unreachable', `${config.name} cannot be reached`, error)
       }
     },
-    close: () => agent.close(),
+    close: () => agent.destroy(),
   }
+}
+
+function unpacked({ statusCode, headers, body }: Dispatcher.ResponseData): UpstreamAnswer {
+  const { 'content-encoding': encoding, ...named } = plain(headers)
+  const read = decoded(body, encoding === undefined ? undefined : String(encoding))
+  if (read !== undefined) return { status: statusCode, headers: named, body: read }
+  body.on('error', () => {}).destroy()
+  throw new UpstreamFailed(
+    'upstream_wrong',
+    `it packs its answers as ${encoding}, although nobody asked for it`,
+  )
 }
 
 function plain(

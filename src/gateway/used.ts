@@ -46,6 +46,8 @@ export interface Used {
   usage(told: Quantities): boolean
   /** All but the output. */
   known(told: Quantities): void
+  /** An answer of that many bytes of which nothing could be read. */
+  unread(bytes: number): void
   /** Counts what nobody has told. */
   count(): Promise<void>
 }
@@ -56,40 +58,59 @@ export function usedBy(asked: Asked, { lease }: Opened): Used {
   let keptBytes = 0
   let kept = ''
   let known: Quantities | undefined
-  let isTold = false
+  let told: Quantities | undefined
+  /** Whether text has come since. */
+  let isOld = false
   /** What is told says all: what is not named in it was not used, however much of it was held. */
   const whole = (told: QuantitiesIn): QuantitiesIn => ({
     ...Object.fromEntries(Object.keys({ ...lease.granted_estimate, ...input }).map((name) => [name, '0'])),
     ...asked.certain,
     ...told,
   })
+  const toldOutput = (): number => Number(told?.output_tokens ?? 0)
+  /**
+   * An upstream that tells of less than it has brought is not believed: what it said came before the text, or was nonsense.
+   * How much a text is nobody knows exactly, so that after it any number above none is believed.
+   */
+  const isTold = (): boolean =>
+    told !== undefined &&
+    (asked.grows === undefined || bytes === 0 || toldOutput() >= (isOld ? tokensIn(bytes) : 1))
+  const reportText = (): boolean =>
+    lease.report(
+      { ...input, ...told, output_tokens: Math.max(toldOutput(), tokensIn(bytes)) },
+      { estimated: true },
+    )
   return {
     text(piece) {
       if (piece === '' || asked.grows === undefined) return !lease.signal.aborted
       const size = Buffer.byteLength(piece)
       bytes += size
+      isOld = true
       if (kept.length < MAX_KEPT_CHARACTERS) {
         kept += piece
         keptBytes += size
       }
-      if (isTold) return !lease.signal.aborted
-      return lease.report({ ...input, output_tokens: tokensIn(bytes) }, { estimated: true })
+      return isTold() ? !lease.signal.aborted : reportText()
     },
-    usage(told) {
-      isTold = true
-      return lease.report(whole(told))
+    usage(now) {
+      told = now
+      isOld = false
+      return isTold() ? lease.report(whole(now)) : reportText()
     },
-    known(told) {
-      known = told
+    known(now) {
+      known = now
+    },
+    unread(size) {
+      if (asked.grows !== undefined) bytes += size
     },
     async count() {
-      if (isTold) return
+      if (isTold()) return
       if (asked.cost !== undefined) return void lease.reportCost(asked.cost)
       const counted = {
         ...asked.guessed,
-        ...(known ?? (asked.input !== undefined && { input_tokens: await countTokens(asked.input) })),
+        ...(told ?? known ?? (asked.input !== undefined && { input_tokens: await countTokens(asked.input) })),
         ...(asked.grows !== undefined && {
-          [asked.grows]: (await countTokens(kept)) + tokensIn(bytes - keptBytes),
+          [asked.grows]: Math.max(toldOutput(), (await countTokens(kept)) + tokensIn(bytes - keptBytes)),
         }),
       }
       lease.report(whole(counted), { estimated: Object.keys(counted).length > 0 })

@@ -17,7 +17,8 @@ export const whole = (what: string, minimum: number, maximum: number) =>
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
 export function millisOf(text: string): Millis {
   const [, count, unit] = /^(\d+)(\w+)$/.exec(text) ?? []
-  return Number(count) * (UNITS[unit as string] as number)
+  // No timer of the platform runs longer; three weeks are as good as for ever.
+  return Math.min(Number(count) * (UNITS[unit as string] as number), 2 ** 31 - 1)
 }
 
 /** `*` stands for anything, line ends too: a rule must not be escaped by one. */

@@ -192,18 +192,16 @@ export function createOrders(given: OrdersOptions): Orders {
       ttl_ms: ORDER_MS,
     }
     const ask = () => engine.reserve(request, callerOf(call))
-    const first = await ask()
-    if (first.outcome !== 'wait' || call.plan.waitMs === 0) return first
-    const waited = await waiting.stand<DecisionAnswer>({
+    if (call.plan.waitMs === 0) return ask()
+    return waiting.stand<DecisionAnswer>({
       account: call.account,
-      row: JSON.stringify([call.account, call.subject ?? {}, feature]),
-      first,
+      // A row of their own: those who stand in one are answered alike.
+      row: JSON.stringify(['jobs', call.account, call.subject ?? {}, feature]),
       waitMs: ({ outcome, retry_after_ms }) => (outcome === 'wait' ? retry_after_ms : undefined),
       ask,
       mostMs: call.plan.waitMs,
       signal: call.gone,
     })
-    return waited ?? first
   }
 
   /**

@@ -9,7 +9,7 @@ export const textIn = (value: unknown): string => (typeof value === 'string' ? v
 
 /** A count as an upstream may tell it: anything absurd is as good as not told. */
 export function countOf(value: unknown): number | undefined {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= 1e9
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= MOST_TOKENS
     ? value
     : undefined
 }
@@ -29,13 +29,16 @@ export function tokensOf(usage: unknown): Quantities | undefined {
   }
 }
 
+/** No answer is as long. */
+const MOST_TOKENS = 1e9
+
 /** A bound on output: a positive whole number, or nothing. */
 export function boundIn(body: Json, ...names: readonly string[]): number | undefined {
   for (const name of names) {
     const value = body[name]
     if (value === undefined || value === null) continue
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1)
-      throw new BadBody(`/${name}`, `${name} is a whole number from 1 on`)
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > MOST_TOKENS)
+      throw new BadBody(`/${name}`, `${name} is a whole number from 1 to ${MOST_TOKENS}`)
     return value
   }
   return undefined

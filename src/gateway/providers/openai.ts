@@ -113,22 +113,30 @@ function pieceOf(message: unknown): string {
   ].join('')
 }
 
+/** Whoever names a later one is not believed. */
+const MOST_CHOICES = 1_000
+
 function chatStream(isUsageWanted: boolean, kind: string): StreamReader {
   let head: Json = {}
   const open = new Set<number>()
+  let hasFinished = false
   return {
     see(_event, data): Seen {
-      if (data === '[DONE]') return { isShown: true, text: '', usage: undefined, isEnd: true }
+      if (data === '[DONE]')
+        return { isShown: true, text: '', usage: undefined, isEnd: true, isFinished: true }
       const chunk = parse(data)
       const choices = list(chunk?.choices).map(object)
       if (chunk?.id !== undefined) head = chunk
       for (const choice of choices) {
         const index = countOf(choice?.index) ?? 0
-        if (choice?.finish_reason != null) open.delete(index)
-        else open.add(index)
+        if (choice?.finish_reason != null) {
+          hasFinished = true
+          open.delete(index)
+        } else if (index < MOST_CHOICES) open.add(index)
       }
       const usage = tokensOf(chunk?.usage)
-      const isHidden = usage !== undefined && !isUsageWanted
+      // Nonsense in its place is hidden as well: nobody asked for a chunk without choices.
+      const isHidden = object(chunk?.usage) !== undefined && !isUsageWanted
       return {
         isShown: !isHidden || choices.length > 0,
         // Some upstreams lay their usage into chunks of text.
@@ -138,6 +146,7 @@ function chatStream(isUsageWanted: boolean, kind: string): StreamReader {
         text: choices.map((choice) => textIn(choice?.text) + pieceOf(choice?.delta)).join(''),
         usage,
         isEnd: usage !== undefined && choices.length === 0,
+        isFinished: hasFinished && open.size === 0,
       }
     },
     ending() {
