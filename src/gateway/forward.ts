@@ -389,7 +389,8 @@ async function passStream(
       if (seen.known !== undefined) used.known(seen.known)
       let goesOn = used.text(seen.text)
       if (seen.usage !== undefined) goesOn = used.usage(seen.usage)
-      stream.isWhole ||= seen.isEnd
+      // Text after what seemed the end was not held: it is none.
+      stream.isWhole = seen.isEnd || (stream.isWhole && seen.text === '')
       stream.isFinished = seen.isFinished === true
       if (!goesOn && !stream.isWhole && call.plan.whenSpent === 'end') return false
     }
