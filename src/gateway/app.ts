@@ -190,6 +190,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     {
       headersTimeout: HEAD_MS,
       requestTimeout: REQUEST_MS,
+      connectionsCheckingInterval: 5_000,
       keepAliveTimeout: 65_000,
       maxHeaderSize: 32 * 1024,
     },

@@ -46,7 +46,7 @@ function ofProblem(code: string, status: number, message: string, retryAfterMs: 
   if (code === 'unauthorized') return unauthorized(message)
   if (code === 'forbidden') return forbidden(message)
   // What is wrong with the gateway's configuration or the policy is not the caller's to mend.
-  const isCallers = status === 413 || code === 'account_unknown' || code === 'too_many'
+  const isCallers = status === 413 || ['account_unknown', 'too_many', 'amount_overflow'].includes(code)
   return isCallers
     ? told(400, 'invalid', code, message)
     : told(503, 'overloaded', code, message, {

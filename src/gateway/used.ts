@@ -10,6 +10,9 @@ import { countTokens, roughTokens, tokensIn } from './tokens.ts'
 /** Text that is kept to be counted. */
 const MAX_KEPT_CHARACTERS = 100_000
 
+/** No answers are as long together; beyond it prices leave the range of amounts. */
+const MOST_TOKENS = 1e8
+
 /** What is held for it. Of an answer that grows less is welcome, down to what each of its parts needs to be of use. */
 export function neededBy(
   asked: Asked,
@@ -19,7 +22,7 @@ export function neededBy(
   const input = roughInput(asked)
   if (asked.grows === undefined) return { estimate: input }
   const choices = asked.choices ?? 1
-  const most = Number(asked.bound.output_tokens ?? usualOutputTokens * choices)
+  const most = Math.min(Number(asked.bound.output_tokens ?? usualOutputTokens * choices), MOST_TOKENS)
   const least = Math.min(most, Math.max(leastOutputTokens, choices))
   return { estimate: { ...input, output_tokens: most }, min: { ...input, output_tokens: least } }
 }

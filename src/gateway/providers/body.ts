@@ -45,7 +45,7 @@ export function boundIn(body: Json, ...names: readonly string[]): number | undef
 }
 
 export function modelIn(body: Json): string {
-  if (typeof body.model !== 'string' || body.model === '' || body.model.length > 256)
+  if (typeof body.model !== 'string' || !/^[\x20-\x7e]{1,256}$/.test(body.model))
     throw new BadBody('/model', 'name a model')
   return body.model
 }
