@@ -154,7 +154,7 @@ export async function openGateway(options: GatewaySceneOptions): Promise<Gateway
   }
 }
 
-async function openUpstream(usual: Script): Promise<ScriptedUpstream> {
+export async function openUpstream(usual: Script): Promise<ScriptedUpstream> {
   const got: Got[] = []
   const scripts: Script[] = []
   let running = 0

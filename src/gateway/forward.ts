@@ -405,6 +405,7 @@ async function passStream(
     stop.abort(opened.lease.signal.reason)
     response.end(reader.ending())
     await used.count()
+    used.cap()
     await opened.end('done')
   }
   try {

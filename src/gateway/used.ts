@@ -53,6 +53,8 @@ export interface Used {
   unread(bytes: number): void
   /** Counts what nobody has told. */
   count(): Promise<void>
+  /** No more of anything than was granted: for work that was ended because all of it is used. */
+  cap(): void
 }
 
 export function usedBy(asked: Asked, { lease }: Opened): Used {
@@ -70,6 +72,7 @@ export function usedBy(asked: Asked, { lease }: Opened): Used {
     ...asked.certain,
     ...told,
   })
+  let last: QuantitiesIn = {}
   const toldOutput = (): number => Number(told?.output_tokens ?? 0)
   /**
    * An upstream that tells of less than it has brought is not believed: what it said came before the text, or was nonsense.
@@ -116,7 +119,17 @@ export function usedBy(asked: Asked, { lease }: Opened): Used {
           [asked.grows]: Math.max(toldOutput(), (await countTokens(kept)) + tokensIn(bytes - keptBytes)),
         }),
       }
-      lease.report(whole(counted), { estimated: Object.keys(counted).length > 0 })
+      last = whole(counted)
+      lease.report(last, { estimated: Object.keys(counted).length > 0 })
+    },
+    cap() {
+      const granted = lease.granted_estimate
+      if (granted === undefined || isTold()) return
+      const capped = Object.entries(last).map(([name, amount]) => [
+        name,
+        Number(amount) > Number(granted[name] ?? amount) ? granted[name] : amount,
+      ])
+      lease.report(Object.fromEntries(capped), { estimated: true })
     },
   }
 }
