@@ -139,6 +139,8 @@ export function createLease(options: LeaseOptions): LiveLease {
       account: request.account,
       step: step + 1,
       ...what,
+      // As long as it was to live at first: the plan's own length may be much longer.
+      ...(request.ttl_ms !== undefined && { ttl_ms: request.ttl_ms }),
       ...(quantities !== undefined && { used: quantities }),
     }
     const asked = unsure
