@@ -18,23 +18,26 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
   })
   after(() => scene.close())
 
-  const TROUBLES = {
-    async killed() {
+  /** Each lasts until somebody has noticed, however slow the machine is. */
+  const TROUBLES: Readonly<Record<string, (isNoticed: () => boolean) => Promise<void>>> = {
+    async killed(isNoticed) {
       await scene.kill()
       const from = performance.now()
       await pause(EACH_MS)
+      while (!isNoticed()) await pause(5)
       gone = { from, to: performance.now() }
       await scene.restart()
     },
-    async paused() {
+    async paused(isNoticed) {
       scene.server.process.kill('SIGSTOP')
       await pause(EACH_MS)
+      while (!isNoticed()) await pause(5)
       scene.server.process.kill('SIGCONT')
     },
     /** It answers, but for most of the time only after the deadline. */
-    async slow() {
+    async slow(isNoticed) {
       const until = performance.now() + 2 * EACH_MS
-      while (performance.now() < until) {
+      while (performance.now() < until || !isNoticed()) {
         scene.server.process.kill('SIGSTOP')
         await pause(150)
         scene.server.process.kill('SIGCONT')
@@ -55,7 +58,7 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
 
   /** Callers work without pause while there is trouble, and a while before and after it. */
   async function underLoad(
-    trouble: () => Promise<void>,
+    trouble: (isNoticed: () => boolean) => Promise<void>,
     onUnavailable: ClientOptions['onUnavailable'],
   ): Promise<Seen> {
     const account = `a${accounts++}`
@@ -90,7 +93,7 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
       }
     })
     await pause(EACH_MS)
-    await trouble()
+    await trouble(() => answers.some((one) => !one.ok || one.decision === undefined))
     await pause(EACH_MS)
     going = false
     await Promise.all(loops)
