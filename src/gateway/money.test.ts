@@ -58,7 +58,8 @@ describe('money', () => {
       // Nothing of it lies idle while streams want more.
       assert.ok(Number(used?.charged) > 10_000, JSON.stringify(used))
       const heard = texts.join('').match(/word /g)?.length ?? 0
-      assert.ok(heard <= 2_000, `${heard} words were heard for ${used?.charged}`)
+      // The last piece of each may bring a little more than was left.
+      assert.ok(heard <= 2_000 + served.length * 8, `${heard} words were heard for ${used?.charged}`)
     })
   })
 

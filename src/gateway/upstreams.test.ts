@@ -192,7 +192,7 @@ describe('upstreams', () => {
       const other = await openGateway({
         usual: speakOpenai,
         config: `routes: [{ upstream: away, feature: chat }]`,
-        upstream: ` }, away: { provider: openai, url: 'http://127.0.0.1:${port}'`,
+        upstream: ` }\n  away: { provider: openai, url: 'http://127.0.0.1:${port}'`,
       })
       const secret = await other.account('a', '1000')
       const response = await fetch(`${other.url}/v1/chat/completions`, {
