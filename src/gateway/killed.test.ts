@@ -11,7 +11,7 @@ import type { AccountView, UsageRow } from '../wire.ts'
 
 const STREAMS = 200
 let ids = 0
-const CHILD = new URL('./killed.child.ts', import.meta.url).pathname
+const CHILD = new URL('../../test/gateway.child.ts', import.meta.url).pathname
 
 interface Known {
   readonly account: AccountView

@@ -1,10 +1,10 @@
 /** A gateway as a process of its own: tells its parent where it listens, and an account when it is asked for one. */
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { createEngine } from '../engine.ts'
-import { sqliteStore } from '../store/sqlite/store.ts'
-import { createGateway } from './app.ts'
-import { readConfig } from './config.ts'
+import { createEngine } from '../src/engine.ts'
+import { createGateway } from '../src/gateway/app.ts'
+import { readConfig } from '../src/gateway/config.ts'
+import { sqliteStore } from '../src/store/sqlite/store.ts'
 
 const [path = '', upstream = ''] = process.argv.slice(2)
 const spends = { waterfall: [{ credits: ['purchased'] as const }] }
