@@ -1,8 +1,9 @@
 /** What the gateway adds to the upstream behind it: time, and memory for each open stream. */
+
+import { freePort } from '../test/ports.ts'
 import { type Conditions, contest, marks, type Outcome, type Stage } from './contest.ts'
 import type { Marks } from './contestant.ts'
 import { median } from './figures.ts'
-import { freePort } from './ports.ts'
 
 /** Calls a second, whole and as streams. */
 const CALLS = 500

@@ -1,9 +1,10 @@
 /** What is compared with what. */
+
+import { freePort } from '../test/ports.ts'
 import { type Conditions, contest, marks, type Outcome, perSecond, ratio, usual } from './contest.ts'
 import type { Marks } from './contestant.ts'
 import { type Figures, median } from './figures.ts'
 import { gateway } from './gateway.ts'
-import { freePort } from './ports.ts'
 import { postgres } from './postgres.ts'
 
 export const SECTIONS: Readonly<Record<string, (conditions: Conditions) => Promise<Outcome>>> = {

@@ -1,8 +1,8 @@
 /** What the client's tests share: a real server on an SQLite file, that may be killed, paused and started again. */
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type Client, type ClientOptions, createClient } from '../client/client.ts'
 import { createEngine, sqliteStore } from '../src/index.ts'
+import { freePort } from './ports.ts'
 import { ADMIN_KEY, type RunningServer, startServer, tempFolder } from './server.ts'
 
 const POLICY = new URL('./client-policy.yaml', import.meta.url).pathname
@@ -60,12 +60,4 @@ export async function openScene(policy = POLICY): Promise<Scene> {
     },
   }
   return scene
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }

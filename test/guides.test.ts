@@ -11,9 +11,10 @@ import { createInterface, type Interface } from 'node:readline'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { createClient } from '../client/index.ts'
-import { freePort, openScene, type Scene } from './client.ts'
+import { openScene, type Scene } from './client.ts'
 import { type OpenAIApi, startOpenAI } from './openai-api.ts'
 import { CLIENT_NEEDS, type Guest, installPacked, ROOT } from './pack.ts'
+import { freePort } from './ports.ts'
 import { type Server, serve, sluice, temporary } from './process.ts'
 
 const GUIDES = join(ROOT, 'docs/guides')

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parse } from 'yaml'
 import { type Beside, beside } from '../../../test/beside.ts'
-import { freePort } from '../../../test/client.ts'
+import { freePort } from '../../../test/ports.ts'
 import { ROOT, temporary } from '../../../test/process.ts'
 
 const GUIDE = readFileSync(join(ROOT, 'docs/guides/beside-proxies.md'), 'utf8')
