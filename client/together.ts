@@ -19,6 +19,8 @@ export interface TogetherOptions {
 const MOST = 256
 /** Requests on their way at once; what comes meanwhile waits and travels together. */
 const AT_ONCE = 4
+/** Fewer are not worth a request of their own while others are on their way. */
+const LEAST = 32
 
 interface Waiting {
   readonly operation: Operation
@@ -33,6 +35,8 @@ interface Waiting {
 export function createTogether({ transport, withinMs, deadlineMs: usual }: TogetherOptions): Together {
   let waiting: Waiting[] = []
   let onTheWay = 0
+  /** Calls in the requests that are on their way. */
+  let travelling = 0
   let timer: ReturnType<typeof setTimeout> | undefined
 
   function comeAround(): void {
@@ -42,17 +46,23 @@ export function createTogether({ transport, withinMs, deadlineMs: usual }: Toget
   function depart(): void {
     timer = undefined
     waiting = waiting.filter((one) => !one.left)
+    // Callers whose answers come together call again together: if one request took all of them, the server would stand still
+    // while they are read and written here, and this process while it decides.
+    const share = Math.ceil((waiting.length + travelling) / AT_ONCE)
+    const room = Math.min(MOST, Math.max(LEAST, share))
     while (waiting.length > 0 && onTheWay < AT_ONCE) {
       // One deadline for all of a request, so that a call in a hurry does not end it for the others.
       const { deadlineMs } = waiting[0] as Waiting
       const group: Waiting[] = []
       const others: Waiting[] = []
       for (const one of waiting)
-        (one.deadlineMs === deadlineMs && group.length < MOST ? group : others).push(one)
+        (one.deadlineMs === deadlineMs && group.length < room ? group : others).push(one)
       waiting = others
       onTheWay++
+      travelling += group.length
       travel(group).finally(() => {
         onTheWay--
+        travelling -= group.length
         comeAround()
       })
     }
