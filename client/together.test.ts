@@ -29,7 +29,7 @@ describe('calls made together', () => {
     usage: { words },
   })
 
-  test('travel together, and each gets its own answer', async () => {
+  test('travel together, shared out over four requests, and each gets its own answer', async () => {
     const { paths, client } = noting()
     const answers = await Promise.all(
       Array.from({ length: 600 }, (_, i) => client.record(record(`t${i}`, i % 7))),
@@ -38,7 +38,7 @@ describe('calls made together', () => {
       answers.map(({ request_id, charged }) => [request_id, charged]),
       Array.from({ length: 600 }, (_, i) => [`t${i}`, String(i % 7)]),
     )
-    assert.deepEqual(paths, ['/v1/batch', '/v1/batch', '/v1/batch'])
+    assert.deepEqual(paths, ['/v1/batch', '/v1/batch', '/v1/batch', '/v1/batch'])
   })
 
   test('one that is wrong is told, and the others are done', async () => {
