@@ -222,7 +222,7 @@ export function aloud(
 }
 
 /** Account, entry or request, amount: what one needs to look further. */
-export function disagreementText({ account, kind, message, seq, request, amount }: Disagreement): string {
+function disagreementText({ account, kind, message, seq, request, amount }: Disagreement): string {
   const where = [
     `account ${account}`,
     ...(seq === undefined ? [] : [`entry ${account}/${seq}`]),

@@ -1,6 +1,7 @@
 /** What the fields of the gateway's configuration are made of. */
 import { Type } from 'typebox'
 import { SluiceError } from '../errors.ts'
+import { parseDuration } from '../policy/durations.ts'
 import type { Millis } from '../units.ts'
 
 export const NAME = '^[a-z][a-z0-9_-]{0,63}$'
@@ -14,11 +15,11 @@ export const whole = (what: string, minimum: number, maximum: number) =>
     Type.Integer({ minimum, maximum, description: `${what}: a whole number from ${minimum} to ${maximum}` }),
   )
 
-const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
+/** A length of the policy's form, or in `ms`, which has been checked to be one. */
 export function millisOf(text: string): Millis {
-  const [, count, unit] = /^(\d+)(\w+)$/.exec(text) ?? []
+  const ms = text.endsWith('ms') ? Number(text.slice(0, -2)) : (parseDuration(text) as Millis)
   // No timer of the platform runs longer; three weeks are as good as for ever.
-  return Math.min(Number(count) * (UNITS[unit as string] as number), 2 ** 31 - 1)
+  return Math.min(ms, 2 ** 31 - 1)
 }
 
 /** `*` stands for anything, line ends too: a rule must not be escaped by one. */

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parse } from 'yaml'
-import { type Beside, beside } from '../../../test/beside.ts'
+import { POLICY as BESIDE, type Beside, beside } from '../../../test/beside.ts'
 import { freePort } from '../../../test/ports.ts'
 import { ROOT, temporary } from '../../../test/process.ts'
 
@@ -24,22 +24,10 @@ const block = (kind: string, place = 0): string => {
   return found.text
 }
 const OWN = block('yaml')
+const { features: PRICED, plans } = BESIDE
 const POLICY = {
-  features: {
-    'api.call': {},
-    'api.render': {},
-    'api.agent': {
-      rate_card: [{ per_unit: { input_tokens: 1, cached_input_tokens: '0.1', output_tokens: 10 } }],
-      default_estimate: { input_tokens: 10, output_tokens: 1 },
-    },
-  },
-  plans: {
-    plan: { waterfall: [{ credits: ['purchased'] }] },
-    seldom: {
-      guards: [{ name: 'calls', rate: { meter: 'requests', limit: 2, per: '1h', burst: 2 } }],
-      waterfall: [{ credits: ['purchased'] }],
-    },
-  },
+  features: { 'api.call': PRICED.call, 'api.render': PRICED.call, 'api.agent': PRICED.tokens },
+  plans,
 }
 
 interface Seen {
