@@ -3,7 +3,7 @@ import { type AccessOptions, AccessRefused, type AccessRequest } from './access.
 import type { Client } from './client.ts'
 import type { Lease } from './lease.ts'
 import { type Opened, open } from './open.ts'
-import { estimateTokens, type Tokens, tokensOfText } from './tokens.ts'
+import { estimateTokens, reportTokens, type Tokens, tokensOfText, tokensTold } from './tokens.ts'
 import { watched } from './watched.ts'
 
 export { estimateTokens, type Tokens }
@@ -95,7 +95,7 @@ export function sluice(options: MeteredModelOptions): ModelMiddleware {
       const { lease, end } = await begin({ ...named(model), params })
       try {
         const result = await model.doGenerate(withSignal(params, lease))
-        lease.report({ ...tokensOf(result.usage) })
+        reportTokens(lease, tokensOf(result.usage))
         await end('done')
         return result
       } catch (error) {
@@ -137,21 +137,16 @@ function meteredParts<P extends ModelPart>(
       characters += delta.length
       lease.report({ input_tokens: input, output_tokens: tokensOfText(characters) }, { estimated: true })
     } else if (type === 'finish') {
-      lease.report({ ...tokensOf(usage as ModelUsage) })
+      reportTokens(lease, tokensOf(usage as ModelUsage | undefined))
       isWhole = true
     }
   }
   return watched(stream, see, (how) => end(how === 'done' && !isWhole ? 'failed' : how))
 }
 
-/** What a provider does not tell counts as estimated. */
-function tokensOf({ inputTokens, outputTokens }: ModelUsage): Partial<Tokens> {
-  const cached = inputTokens.cacheRead ?? 0
-  return {
-    ...(inputTokens.total !== undefined && {
-      input_tokens: Math.max(0, inputTokens.total - cached),
-      cached_input_tokens: cached,
-    }),
-    ...(outputTokens.total !== undefined && { output_tokens: outputTokens.total }),
-  }
-}
+const tokensOf = (usage: ModelUsage | undefined): Partial<Tokens> =>
+  tokensTold({
+    input: usage?.inputTokens?.total,
+    cached: usage?.inputTokens?.cacheRead,
+    output: usage?.outputTokens?.total,
+  })

@@ -60,6 +60,21 @@ describe('the AI SDK', () => {
     await expectLeft('generate', 10_000 - COST)
   })
 
+  test('charges as estimated what the model does not tell, or tells as something that is no count', async () => {
+    await scene.account('untold', '10000', 'steady')
+    const odd = { total: Number.NaN, noCache: undefined, cacheRead: undefined, cacheWrite: undefined }
+    const untold = { ...usage, inputTokens: odd }
+    const model = wrapLanguageModel({
+      model: new MockLanguageModelV3({ doGenerate: async () => ({ ...text('hello'), usage: untold }) }),
+      middleware: sluice({ client, request: () => ({ ...forAccount('untold'), request_id: 'r' }) }),
+    })
+    assert.equal((await generateText({ model, prompt: 'hi' })).text, 'hello')
+    // 100 of input as estimated, and 7 of output.
+    await expectLeft('untold', 10_000 - 170)
+    const { entries } = await client.explain('untold', 'r')
+    assert.equal(entries.find(({ kind }) => kind === 'usage')?.body.estimated, true)
+  })
+
   test('charges each step of a tool loop', async () => {
     await scene.account('loop', '10000', 'steady')
     let step = 0
@@ -170,6 +185,18 @@ describe('the package openai', () => {
       types.push(event.type)
     assert.equal(types.at(-1), 'response.completed')
     await expectLeft('openai', 10_000 - 4 * COST)
+  })
+
+  test('what the API tells as something that is no count is charged as estimated, and reaches its reader', async () => {
+    await scene.account('openai-odd', '10000', 'steady')
+    const sdk = openai('openai-odd')
+    const chat = await sdk.chat.completions.create({ model: 'odd', messages })
+    assert.equal(chat.choices[0]?.message.content, 'hello')
+    await expectLeft('openai-odd', 10_000 - 300)
+    let text = ''
+    for await (const chunk of await sdk.chat.completions.create({ model: 'odd', messages, stream: true }))
+      text += chunk.choices[0]?.delta.content ?? ''
+    assert.equal(text, 'word'.repeat(5))
   })
 
   test('a refusal is the package’s RateLimitError, and the API is not asked', async () => {

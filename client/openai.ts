@@ -3,7 +3,7 @@ import type { AccessOptions, AccessRequest } from './access.ts'
 import type { Client } from './client.ts'
 import { refusalOf } from './guard.ts'
 import { type Opened, open } from './open.ts'
-import { estimateTokens, type Tokens, tokensOfText } from './tokens.ts'
+import { estimateTokens, reportTokens, type Tokens, tokensOfText, tokensTold } from './tokens.ts'
 import { watched } from './watched.ts'
 
 export { estimateTokens, type Tokens }
@@ -119,8 +119,7 @@ function wholeRead({ lease }: Opened): Read {
   return (piece, isEnd) => {
     text += piece
     if (!isEnd) return false
-    const usage = usageIn(parse(text))
-    if (usage !== undefined) lease.report({ ...usage })
+    reportTokens(lease, usageIn(parse(text)) ?? {})
     return true
   }
 }
@@ -145,7 +144,7 @@ function eventsRead({ lease }: Opened, input: number): Read {
       if (usage !== undefined) {
         told = true
         whole ||= event?.type === 'response.completed' || event?.type === 'response.incomplete'
-        lease.report({ ...usage })
+        reportTokens(lease, usage)
         continue
       }
       characters += deltaOf(event)
@@ -169,17 +168,15 @@ function parse(text: string): Json | undefined {
 }
 
 /** Of an answer, a chunk or an event; completions and responses name the same things differently. */
-function usageIn(answer: Json | undefined): Tokens | undefined {
+function usageIn(answer: Json | undefined): Partial<Tokens> | undefined {
   const usage = object(answer?.usage) ?? object(object(answer?.response)?.usage)
   if (usage === undefined) return undefined
-  const input = Number(usage.input_tokens ?? usage.prompt_tokens ?? 0)
   const details = object(usage.input_tokens_details) ?? object(usage.prompt_tokens_details)
-  const cached = Number(details?.cached_tokens ?? 0)
-  return {
-    input_tokens: Math.max(0, input - cached),
-    cached_input_tokens: cached,
-    output_tokens: Number(usage.output_tokens ?? usage.completion_tokens ?? 0),
-  }
+  return tokensTold({
+    input: usage.input_tokens ?? usage.prompt_tokens,
+    cached: details?.cached_tokens,
+    output: usage.output_tokens ?? usage.completion_tokens,
+  })
 }
 
 /** Characters that an event brings. */

@@ -33,7 +33,7 @@ const responseUsage = {
 type Body = Record<string, unknown>
 
 /**
- * The model `broken` is answered 400, and `long` streams two hundred words slowly. Who brings tools with a call of `responses` has
+ * The model `broken` is answered 400, `long` streams two hundred words slowly, and `odd` tells a use that is none. Who brings tools with a call of `responses` has
  * the first called, until there is an output of it.
  */
 export async function startOpenAI(): Promise<OpenAIApi> {
@@ -67,8 +67,11 @@ const wholeChat = ({ model }: Body) => ({
   created: 1,
   model,
   choices: [{ index: 0, message: { role: 'assistant', content: 'hello' }, finish_reason: 'stop' }],
-  usage: completionUsage,
+  usage: usageOf(model),
 })
+
+const usageOf = (model: unknown) =>
+  model === 'odd' ? { ...completionUsage, prompt_tokens: 'many', completion_tokens: -1.5 } : completionUsage
 
 function wholeResponse({ model, tools, input }: Body) {
   const [tool] = Array.isArray(tools) ? (tools as readonly { readonly name: string }[]) : []
@@ -94,7 +97,7 @@ async function streamChat(response: ServerResponse, { model, stream_options }: B
   const chunk = { id: 'c', object: 'chat.completion.chunk', created: 1, model }
   await words(response, model, () => say({ ...chunk, choices: [{ index: 0, delta: { content: WORD } }] }))
   const { include_usage } = (stream_options ?? {}) as { include_usage?: boolean }
-  if (include_usage) say({ ...chunk, choices: [], usage: completionUsage })
+  if (include_usage) say({ ...chunk, choices: [], usage: usageOf(model) })
   response.end('data: [DONE]\n\n')
 }
 
