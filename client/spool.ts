@@ -8,6 +8,8 @@ export interface Spool {
   first(count: number): readonly Operation[]
   /** The oldest so many have been told. */
   drop(count: number): void
+  /** The client that had it has been closed. */
+  close?(): void
 }
 
 /** Lost with the process. `@sluice/client/node` has one that is not. */
