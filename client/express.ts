@@ -9,6 +9,8 @@ export interface NodeResponse {
   statusCode: number
   readonly headersSent: boolean
   readonly writableFinished: boolean
+  /** Its connection has ended. */
+  readonly destroyed: boolean
   setHeader(name: string, value: string): unknown
   end(body?: string): unknown
   once(event: 'close', listener: () => void): unknown
@@ -25,19 +27,28 @@ export function sluice<Request extends object, Response extends NodeResponse>(
   return (request, response, next) => {
     enter(request, options).then((entry) => {
       if (!entry.pass) return send(response, entry.refusal)
-      if (entry.admitted !== undefined) follow(request, response, entry.admitted)
+      if (entry.admitted !== undefined && !follow(request, response, entry.admitted)) return
       next()
     }, next)
   }
 }
 
-/** For doors to other frameworks: meters a request that was let in until its response is sent whole or its connection ends. */
-export function follow(request: object, response: NodeResponse, admitted: Admitted): void {
+/**
+ * For doors to other frameworks: meters a request that was let in until its response is sent whole or its connection ends. False where
+ * nobody waits for it any more: then the hold is given back, and there is nothing to do.
+ */
+export function follow(request: object, response: NodeResponse, admitted: Admitted): boolean {
   leases.set(request, admitted.lease)
+  if (response.destroyed) {
+    // It closed while Sluice was asked, and does not close again.
+    void admitted.end({ status: response.statusCode, cutOff: true })
+    return false
+  }
   setHeaders(response, admitted.headers)
   response.once('close', () => {
     void admitted.end({ status: response.statusCode, cutOff: !response.writableFinished })
   })
+  return true
 }
 
 function send(

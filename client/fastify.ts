@@ -11,6 +11,8 @@ export interface FastifyReplyLike {
   code(status: number): unknown
   headers(values: Record<string, string>): unknown
   send(body: string): unknown
+  /** Nothing is sent any more. */
+  hijack(): unknown
 }
 
 /** A hook that lets a request in and meters it, or refuses it. `leaseOf(request)` is the request's lease. */
@@ -20,11 +22,11 @@ export function sluice<Request extends object>(
   return async (request, reply) => {
     const entry = await enter(request, options)
     if (entry.pass) {
-      if (entry.admitted !== undefined) {
-        reply.headers({ ...entry.admitted.headers })
-        follow(request, reply.raw, { ...entry.admitted, headers: {} })
-      }
-      return undefined
+      if (entry.admitted === undefined) return undefined
+      reply.headers({ ...entry.admitted.headers })
+      if (follow(request, reply.raw, { ...entry.admitted, headers: {} })) return undefined
+      reply.hijack()
+      return reply
     }
     const { status, headers, body } = entry.refusal
     reply.code(status)

@@ -14,7 +14,7 @@ import * as forExpress from './express.ts'
 import * as forFastify from './fastify.ts'
 import type { GuardOptions } from './guard.ts'
 import { sluice as forHono } from './hono.ts'
-import type { Lease } from './index.ts'
+import type { Client, Lease } from './index.ts'
 import { guarded, leaseOf } from './web.ts'
 
 /** What a handler does: five words, one by one, as `?account` and `?do` say. */
@@ -133,10 +133,11 @@ const FRAMEWORKS: Readonly<Record<string, (common: Common) => Promise<Running>>>
 for (const [name, start] of Object.entries(FRAMEWORKS)) {
   describe(`a guarded ${name} handler`, { timeout: 60_000 }, () => {
     let scene: Scene
-    let app: Running
+    let app: Running & { readonly client: Client }
     before(async () => {
       scene = await openScene()
-      app = await start({ client: scene.client() })
+      const client = scene.client()
+      app = { ...(await start({ client })), client }
     })
     after(async () => {
       await app.close()
@@ -209,6 +210,20 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
       await eventually('leaves', '98')
     })
 
+    test('holds nothing for who left while Sluice was asked', async () => {
+      await scene.account('impatient', '100', 'steady')
+      scene.server.process.kill('SIGSTOP')
+      const asked = send(`${app.url}/write?account=impatient&do=hang`)
+      asked.on('error', () => {})
+      asked.end()
+      await pause(200)
+      asked.destroy()
+      await pause(50)
+      scene.server.process.kill('SIGCONT')
+      await eventually('impatient', '100')
+      assert.equal(app.client.running, 0)
+    })
+
     test('passes unmetered where it is said so', async () => {
       const response = await ask('')
       assert.equal(response.headers.get('ratelimit'), null)
@@ -223,3 +238,27 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
     })
   })
 }
+
+test('a use that cannot be told is charged as estimated, and somebody is told why', async () => {
+  const scene = await openScene()
+  await scene.account('untold', '100', 'steady')
+  const client = scene.client()
+  const errors: unknown[] = []
+  const wrong = [
+    () => {
+      throw new Error('no use')
+    },
+    () => ({ words: Number.NaN }),
+  ]
+  for (const usage of wrong) {
+    const handler = guarded(
+      { client, request: () => needs('/?account=untold'), usage, onError: (error) => errors.push(error) },
+      () => new Response('text'),
+    )
+    assert.equal(await (await handler(new Request('http://x/'))).text(), 'text')
+  }
+  assert.match(String(errors), /no use,RangeError: NaN/)
+  const { available, held } = (await client.account('untold')).credits
+  assert.deepEqual({ available, held }, { available: '80', held: '0' })
+  await scene.close()
+})

@@ -15,10 +15,15 @@ export interface GuardOptions<Context> extends AccessOptions {
   readonly client: Client
   /** Whom it is for and what it needs; undefined lets it pass unmetered. */
   request(context: Context): AccessRequest | undefined | Promise<AccessRequest | undefined>
-  /** What it used, told when the response has ended without failing. Absent or undefined: what the handler reported, else as estimated. */
+  /**
+   * What it used, told when the response has ended without failing. Absent or undefined, or where it fails or answers what is no
+   * quantity: what the handler reported, else as estimated.
+   */
   usage?(context: Context, response: { readonly status: number }): QuantitiesIn | undefined
   /** Whether a response of this status is not charged: from 500 on. */
   isFailure?(status: number): boolean
+  /** Told of an error of `usage`, which has no request any more that could fail by it. Absent: it is written to the console. */
+  onError?(error: unknown): void
 }
 
 /** A refusal as an HTTP response: problem details (RFC 9457), `Retry-After`, and the `RateLimit` fields. */
@@ -56,12 +61,24 @@ export async function enter<Context>(context: Context, options: GuardOptions<Con
       headers: fieldsOf(lease),
       async end({ status, cutOff }) {
         if (cutOff) return end('cutOff')
-        const used = options.usage?.(context, { status })
-        if (used !== undefined) lease.report(used)
+        try {
+          const used = options.usage?.(context, { status })
+          if (used !== undefined) lease.report(used)
+        } catch (error) {
+          // The hold ends all the same.
+          if (options.onError !== undefined) options.onError(error)
+          else console.error(error)
+        }
         return end(isFailure(status) ? 'failed' : 'done')
       },
     },
   }
+}
+
+/** With what ends a request besides: its own signal, where it has one. */
+export function endedBy<Options extends AccessOptions>(options: Options, signal: AbortSignal): Options {
+  const both = options.signal === undefined ? signal : AbortSignal.any([options.signal, signal])
+  return { ...options, signal: both }
 }
 
 function fieldsOf(lease: Lease): Readonly<Record<string, string>> {

@@ -1,5 +1,5 @@
 /** Hono middleware. */
-import { enter, type GuardOptions } from './guard.ts'
+import { endedBy, enter, type GuardOptions } from './guard.ts'
 import type { Lease } from './lease.ts'
 import { metered } from './web.ts'
 
@@ -20,7 +20,7 @@ export function sluice<Context extends HonoContext>(
   options: GuardOptions<Context>,
 ): (context: Context, next: () => Promise<void>) => Promise<Response | undefined> {
   return async (context, next) => {
-    const entry = await enter(context, { ...options, signal: options.signal ?? context.req.raw.signal })
+    const entry = await enter(context, endedBy(options, context.req.raw.signal))
     if (!entry.pass) {
       const { status, headers, body } = entry.refusal
       return new Response(body, { status, headers })

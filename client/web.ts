@@ -1,6 +1,6 @@
 /** Handlers of standard `Request` and `Response`: Next.js route handlers, Bun, Deno, workers. */
 import type { Refused } from './access.ts'
-import { type Admitted, enter, type GuardOptions, refusalOf } from './guard.ts'
+import { type Admitted, endedBy, enter, type GuardOptions, refusalOf } from './guard.ts'
 import type { Lease } from './lease.ts'
 import { watched } from './watched.ts'
 
@@ -33,7 +33,7 @@ export function guarded<Asked extends Request, Rest extends readonly unknown[]>(
   handler: Handler<Asked, Rest>,
 ): (request: Asked, ...rest: Rest) => Promise<Response> {
   return async (request, ...rest) => {
-    const entry = await enter({ request, rest }, { ...options, signal: options.signal ?? request.signal })
+    const entry = await enter({ request, rest }, endedBy(options, request.signal))
     if (!entry.pass) {
       const { status, headers, body } = entry.refusal
       return new Response(body, { status, headers })
