@@ -298,6 +298,99 @@ describe('access', () => {
     )
   })
 
+  test('closing does not wait for work that does not listen: it is charged what it reported', async () => {
+    await scene.account('deaf', '100', 'steady')
+    const client = scene.client()
+    let finish = (): void => {}
+    const running = client.access(write('deaf', 10), async (lease) => {
+      lease.report({ words: 3 })
+      await new Promise<void>((resolve) => {
+        finish = resolve
+      })
+      assert.equal(lease.report({ words: 4 }), false)
+    })
+    const ended = assert.rejects(running, { code: 'closing' })
+    await pause(100)
+    assert.ok(await client.close(500))
+    await ended
+    finish()
+    const { available, held } = await credits('deaf')
+    assert.deepEqual({ available, held }, { available: '97', held: '0' })
+  })
+
+  test('work that is let in while the client is being closed does not begin, and holds nothing', async () => {
+    await scene.account('late', '100', 'steady')
+    let answered = (): void => {}
+    const client = scene.client({
+      togetherMs: 0,
+      async fetch(input, init) {
+        const response = await fetch(input, init)
+        if (String(input).endsWith('/reserve'))
+          await new Promise<void>((resolve) => {
+            answered = resolve
+          })
+        return response
+      },
+    })
+    const running = client.access(write('late', 10), () => assert.fail('the work ran'))
+    const ended = assert.rejects(running, { code: 'closing' })
+    await pause(100)
+    const closed = client.close()
+    answered()
+    assert.ok(await closed)
+    await ended
+    const { available, held } = await credits('late')
+    assert.deepEqual({ available, held }, { available: '100', held: '0' })
+  })
+
+  test('a clock that goes wrong costs nobody a charge', async () => {
+    await scene.account('clock', '100', 'steady')
+    const now = Date.now
+    const lost: unknown[] = []
+    const client = scene.client({ onLost: (_, error) => lost.push(error) })
+    try {
+      for (const wrongMs of [3_600_000, -40 * 86_400_000]) {
+        Date.now = () => now() + wrongMs
+        const done = await client.access({ ...write('clock', 1), request_id: `r${wrongMs}` }, () => 1)
+        assert.ok(done.ok)
+        assert.equal(done.charge?.charged, '1')
+        const { entries } = await client.explain('clock', `r${wrongMs}`)
+        const startedAt = entries.find(({ kind }) => kind === 'usage')?.body.started_at
+        assert.ok(Math.abs(Number(startedAt) - now()) < 60_000)
+      }
+    } finally {
+      Date.now = now
+    }
+    assert.deepEqual(lost, [])
+  })
+
+  test('a time that no timer can wait for is as good as none', async () => {
+    await scene.account('patient', '100')
+    const client = scene.client({ deadlineMs: Number.POSITIVE_INFINITY })
+    const answer = await client.access(
+      write('patient', 1),
+      async ({ signal }) => {
+        await pause(20)
+        return signal.aborted
+      },
+      { timeoutMs: Number.POSITIVE_INFINITY },
+    )
+    assert.ok(answer.ok && !answer.value)
+  })
+
+  test('a call that was given up before it was made may be made later under its id', async () => {
+    await scene.account('anew', '100')
+    const client = scene.client()
+    const request = { ...write('anew', 1), request_id: 'r' }
+    const options = { signal: AbortSignal.abort(new Error('enough')) }
+    await assert.rejects(
+      client.access(request, () => 1, options),
+      /enough/,
+    )
+    assert.equal(client.kept, 0)
+    assert.ok((await client.access(request, () => 1)).ok)
+  })
+
   test('10,000 leases at once leave no timer behind', { timeout: 120_000 }, async () => {
     await scene.account('many', '100000', 'steady')
     const client = scene.client({ deadlineMs: 60_000 })

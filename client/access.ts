@@ -13,9 +13,9 @@ import { amountOf } from './amounts.ts'
 import type { Bounds } from './bounds.ts'
 import { isUnavailable, SluiceError, wasNeverSent } from './error.ts'
 import { createLease, type Growth, type Lease, type LiveLease } from './lease.ts'
-import type { Outage, Pass, Unavailability } from './outage.ts'
+import { checkUnavailability, type Outage, type Pass, type Unavailability } from './outage.ts'
 import type { Together } from './together.ts'
-import type { CallOptions } from './transport.ts'
+import { type CallOptions, within } from './transport.ts'
 
 /** As reserve takes it; without an id one is made. */
 export type AccessRequest = Omit<ReserveRequest, 'request_id' | 'dry_run'> & { readonly request_id?: string }
@@ -88,8 +88,8 @@ export interface Accesses {
     work: (lease: Lease) => T | Promise<T>,
     options?: AccessOptions,
   ): Promise<Access<T>>
-  /** Aborts all that runs, and waits for its ends. */
-  close(): Promise<void>
+  /** Aborts all that runs, and waits for its ends; what has not ended within so many milliseconds is ended without it. */
+  close(withinMs: number): Promise<void>
   readonly running: number
 }
 
@@ -101,10 +101,24 @@ export interface AccessesOptions {
   readonly onLost: ((operation: Operation, error: SluiceError) => void) | undefined
 }
 
+/** How long the ends of what was left may take to be told; what cannot be told then is kept. */
+const ABANDONED_MS = 1_000
+
+/** When work began: by the clock of Sluice, where that is known, and by this process's monotonic one. */
+interface Started {
+  readonly at: number | undefined
+  readonly ran: number
+}
+
 export function createAccesses(given: AccessesOptions): Accesses {
   const { together, outage, bounds } = given
-  const live = new Map<LiveLease, Promise<unknown>>()
-  let closing = false
+  /** What runs, and how its hold is ended without it. */
+  const live = new Map<LiveLease, (reason: unknown) => void>()
+  /** All calls, those included that are not decided yet. */
+  const calls = new Set<Promise<unknown>>()
+  let closing: SluiceError | undefined
+  /** How far the clock of Sluice is ahead of this process's, as the last decision told it. */
+  let aheadMs: number | undefined
 
   async function decide(
     request: ReserveRequest,
@@ -113,6 +127,7 @@ export function createAccesses(given: AccessesOptions): Accesses {
     try {
       const answer = (await together.call({ op: 'reserve', ...request }, options)) as DecisionAnswer
       outage.answered()
+      if (!answer.replayed) aheadMs = answer.decided_at - Date.now()
       if (answer.outcome === 'allow' || answer.outcome === 'partial') bounds.learn(request, answer.cost)
       return answer
     } catch (error) {
@@ -130,8 +145,8 @@ export function createAccesses(given: AccessesOptions): Accesses {
     keep({ op: 'release', request_id, account })
   }
 
-  function keep(operation: Operation): boolean {
-    if (outage.keep(operation)) return true
+  function keep(operation: Operation, pass?: Pass): boolean {
+    if (outage.keep(operation, pass)) return true
     given.onLost?.(
       operation,
       new SluiceError({
@@ -143,14 +158,35 @@ export function createAccesses(given: AccessesOptions): Accesses {
     return false
   }
 
-  async function access<T>(
+  function access<T>(
     wanted: AccessRequest,
     work: (lease: Lease) => T | Promise<T>,
     options: AccessOptions = {},
   ): Promise<Access<T>> {
+    const call = begin(wanted, work, options)
+    const over = (): unknown => calls.delete(call)
+    calls.add(call)
+    call.then(over, over)
+    return call
+  }
+
+  async function begin<T>(
+    wanted: AccessRequest,
+    work: (lease: Lease) => T | Promise<T>,
+    options: AccessOptions,
+  ): Promise<Access<T>> {
     const request: ReserveRequest = { ...wanted, request_id: wanted.request_id ?? crypto.randomUUID() }
-    if (closing) throw new SluiceError({ code: 'closing', status: 0, detail: 'this client has been closed' })
+    if (closing !== undefined) throw closing
+    if (options.onUnavailable !== undefined) checkUnavailability(options.onUnavailable)
+    // Nothing has been asked yet, so there is nothing to give back either.
+    options.signal?.throwIfAborted()
     const decided = await decide(request, options)
+    if (closing !== undefined) {
+      const mayBeHeld =
+        decided instanceof SluiceError ? !wasNeverSent(decided) : refusalOf(decided) === undefined
+      if (mayBeHeld) giveBack(request)
+      throw closing
+    }
     if (!(decided instanceof SluiceError)) {
       const refusal = refusalOf(decided)
       return refusal ?? run(request, decided, undefined, work, options)
@@ -196,22 +232,29 @@ export function createAccesses(given: AccessesOptions): Accesses {
       timeoutMs: options.timeoutMs,
       growth: options.growth,
     })
-    const startedAt = Date.now()
-    // In a turn of its own, so that it counts as running when its work begins.
-    const running = Promise.resolve().then(async () => {
-      let failed = true
-      try {
-        const value = await work(one.lease)
-        failed = false
-        const end = await finish(request, one, pass, startedAt, options, failed)
-        return { ok: true, value, request_id: request.request_id, decision, ...end } as const
-      } finally {
-        if (failed) await finish(request, one, pass, startedAt, options, failed).catch(() => {})
-        live.delete(one)
-      }
-    })
-    live.set(one, running)
-    return running
+    const started = { at: startOf(decision), ran: performance.now() }
+    const abandoned = new Promise<never>((_, abandon) => live.set(one, abandon))
+    // In a turn of its own, so that whoever called has what it was promised when its work begins.
+    await undefined
+    let failed = true
+    try {
+      const value = await Promise.race([work(one.lease), abandoned])
+      failed = false
+      const end = await finish(request, one, pass, started, options, failed)
+      return { ok: true, value, request_id: request.request_id, decision, ...end } as const
+    } finally {
+      if (failed) await finish(request, one, pass, started, options, failed).catch(() => {})
+      live.delete(one)
+    }
+  }
+
+  /**
+   * By the clock of Sluice, which refuses what lies in its future, or too far in its past. Of work that began before it was ever heard,
+   * nobody knows when that was.
+   */
+  function startOf(decision: DecisionAnswer | undefined): number | undefined {
+    if (decision !== undefined && !decision.replayed) return decision.decided_at
+    return aheadMs === undefined ? undefined : Date.now() + aheadMs
   }
 
   /** The most that what was used can cost. */
@@ -231,10 +274,13 @@ export function createAccesses(given: AccessesOptions): Accesses {
   /** What work that failed has not told, it has not used; of work that succeeded it counts as held, or as asked for. */
   function usageOf(
     request: ReserveRequest,
-    { used: { quantities, cost }, lease }: LiveLease,
+    { used, lease }: LiveLease,
     failed: boolean,
   ): Pick<SettleRequest, 'usage' | 'cost'> | undefined {
+    const { cost } = used
     if (cost !== undefined) return { cost }
+    // A report of nothing has told nothing.
+    const quantities = Object.keys(used.quantities ?? {}).length > 0 ? used.quantities : undefined
     if (failed) return quantities === undefined ? undefined : { usage: quantities }
     const estimate = lease.granted_estimate ?? (lease.local ? request.estimate : undefined)
     if (estimate !== undefined || quantities !== undefined) return { usage: { ...estimate, ...quantities } }
@@ -248,59 +294,67 @@ export function createAccesses(given: AccessesOptions): Accesses {
     request: ReserveRequest,
     one: LiveLease,
     pass: Pass | undefined,
-    startedAt: number,
+    started: Started,
     options: AccessOptions,
     failed: boolean,
   ): Promise<Pick<Granted<unknown>, 'charge' | 'pending' | 'error'>> {
     await one.end()
-    const { request_id, account, subject, feature, attributes } = request
     const usage = usageOf(request, one, failed)
-    pass?.end(usage === undefined ? 0n : costOf(request, { ...usage, quantities: usage.usage ?? {} }))
-    const operation: Operation =
-      usage === undefined
-        ? { op: 'release', request_id, account }
-        : {
-            op: 'settle',
-            request_id,
-            account,
-            // Named, so that it is charged as well where the reserve never arrived.
-            feature,
-            ...(subject !== undefined && { subject }),
-            ...(attributes !== undefined && { attributes }),
-            ...usage,
-            ...(one.used.estimated === true && { estimated: true }),
-            ...(options.endpoint !== undefined && { endpoint: options.endpoint }),
-            started_at: startedAt,
-            duration_ms: Date.now() - startedAt,
-          }
+    const operation = exitOf(request, usage, one, started, options)
     try {
+      pass?.end(usage === undefined ? 0n : costOf(request, { ...usage, quantities: usage.usage ?? {} }))
       const answer = await together.call(operation, { deadlineMs: options.deadlineMs })
       outage.answered()
       return { charge: usage === undefined ? undefined : (answer as ChargeAnswer), pending: false }
     } catch (error) {
-      if (isUnavailable(error)) return { charge: undefined, pending: keep(operation) }
+      if (isUnavailable(error)) return { charge: undefined, pending: keep(operation, pass) }
       if (error instanceof SluiceError) {
         given.onLost?.(operation, error)
         return { charge: undefined, pending: false, error }
       }
       throw error
+    } finally {
+      pass?.leave()
     }
   }
 
   return {
     access,
-    async close() {
-      closing = true
-      const reason = new SluiceError({ code: 'closing', status: 0, detail: 'this client is being closed' })
-      const ends = [...live].map(([one, running]) => {
-        one.stop(reason)
-        return running
-      })
-      await Promise.allSettled(ends)
+    async close(withinMs) {
+      closing ??= new SluiceError({ code: 'closing', status: 0, detail: 'this client has been closed' })
+      for (const one of live.keys()) one.stop(closing)
+      const ends = Promise.allSettled([...calls])
+      if (await within(ends, withinMs)) return
+      for (const abandon of live.values()) abandon(closing)
+      await within(ends, ABANDONED_MS)
     },
     get running() {
       return live.size
     },
+  }
+}
+
+function exitOf(
+  { request_id, account, subject, feature, attributes }: ReserveRequest,
+  usage: Pick<SettleRequest, 'usage' | 'cost'> | undefined,
+  { used }: LiveLease,
+  started: Started,
+  { endpoint }: AccessOptions,
+): Operation {
+  if (usage === undefined) return { op: 'release', request_id, account }
+  return {
+    op: 'settle',
+    request_id,
+    account,
+    // Named, so that it is charged as well where the reserve never arrived.
+    feature,
+    ...(subject !== undefined && { subject }),
+    ...(attributes !== undefined && { attributes }),
+    ...usage,
+    ...(used.estimated === true && { estimated: true }),
+    ...(endpoint !== undefined && { endpoint }),
+    ...(started.at !== undefined && { started_at: started.at }),
+    duration_ms: Math.round(performance.now() - started.ran),
   }
 }
 

@@ -10,7 +10,7 @@ import { createBounds } from './bounds.ts'
 import { createBreaker } from './breaker.ts'
 import type { SluiceError } from './error.ts'
 import type { Lease } from './lease.ts'
-import { createOutage, type Unavailability } from './outage.ts'
+import { checkUnavailability, createOutage, type Unavailability } from './outage.ts'
 import { memorySpool, type Spool } from './spool.ts'
 import { createTogether } from './together.ts'
 import { type CallOptions, createTransport } from './transport.ts'
@@ -109,7 +109,10 @@ export interface Client {
   readonly running: number
   /** Waits until all that is kept has been told, at most so long; answers whether it was. */
   flush(withinMs?: number): Promise<boolean>
-  /** Aborts what is running, ends its holds, tells what is kept, at most so long. Answers whether all was told. */
+  /**
+   * Aborts what is running, ends its holds, tells what is kept, at most so long: work that has not ended after half of that is
+   * charged what it reported, and left. Answers whether all was told.
+   */
   close(withinMs?: number): Promise<boolean>
 }
 
@@ -139,9 +142,12 @@ export function createClient(options: ClientOptions): Client {
     }),
   })
   const together = createTogether({ transport, withinMs: options.togetherMs ?? 1, deadlineMs })
+  const spool = options.spool ?? memorySpool()
+  const onUnavailable = options.onUnavailable ?? 'closed'
+  checkUnavailability(onUnavailable)
   const outage = createOutage({
     transport,
-    spool: options.spool ?? memorySpool(),
+    spool,
     maxKept: options.maxKept ?? 10_000,
     onLost: options.onLost,
   })
@@ -149,7 +155,7 @@ export function createClient(options: ClientOptions): Client {
     together,
     outage,
     bounds: createBounds(),
-    onUnavailable: options.onUnavailable ?? 'closed',
+    onUnavailable,
     onLost: options.onLost,
   })
 
@@ -201,10 +207,13 @@ export function createClient(options: ClientOptions): Client {
     },
     flush: (withinMs = FLUSH_MS) => outage.flush(withinMs),
     async close(withinMs = FLUSH_MS) {
+      const until = performance.now() + withinMs
       watches.close()
-      await accesses.close()
-      const told = await outage.flush(withinMs)
+      // Half of the time is for work that tidies up when it is told to stop.
+      await accesses.close(withinMs / 2)
+      const told = await outage.flush(Math.max(0, until - performance.now()))
       outage.close()
+      spool.close?.()
       return told
     },
   }

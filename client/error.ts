@@ -29,10 +29,15 @@ export class SluiceError extends Error {
 
 /** 503s that time alone does not mend: somebody has to publish a policy, or to upgrade a node. */
 const STAYS = ['policy_missing', 'format_newer']
+/** What Sluice never answers, but a proxy before it may: too slow, too early, too many. */
+const PASSES = [408, 425, 429]
 
 /** Whether nothing is known of what became of the call, or nothing has: it may be sent again, and it says that Sluice is away. */
 export const isUnavailable = (error: unknown): error is SluiceError =>
-  error instanceof SluiceError && (error.status === 0 || (error.status >= 500 && !STAYS.includes(error.code)))
+  error instanceof SluiceError &&
+  (error.status === 0 ||
+    PASSES.includes(error.status) ||
+    (error.status >= 500 && !STAYS.includes(error.code)))
 
 export function unavailable(says: string, cause?: unknown, retryAfterMs?: number): SluiceError {
   return new SluiceError(
@@ -53,10 +58,13 @@ export function problemFrom(status: number, body: unknown): SluiceError {
   return new SluiceError({
     ...problem,
     status,
-    code: typeof problem.code === 'string' ? problem.code : status >= 500 ? 'unavailable' : 'invalid',
+    code: typeof problem.code === 'string' ? problem.code : codeOf(status),
     detail: typeof problem.detail === 'string' ? problem.detail : `Sluice answered with status ${status}`,
   })
 }
+
+const codeOf = (status: number): string =>
+  status >= 500 || PASSES.includes(status) ? 'unavailable' : 'invalid'
 
 /** Errors of calls that never left: there is nothing to undo. */
 const unsent = new WeakSet<SluiceError>()

@@ -10,6 +10,7 @@ import type {
 } from '../src/wire.ts'
 import { microsOf } from './amounts.ts'
 import { isUnavailable, SluiceError } from './error.ts'
+import { MAX_TIMER_MS } from './transport.ts'
 
 /** What the work may use, and how it tells what it has used. */
 export interface Lease {
@@ -76,7 +77,6 @@ const LEAST_MORE = 0.000001
 /** The hold is renewed when this share of its time is over. */
 const RENEW_AT = 0.5
 const RENEW_AGAIN_MS = 1_000
-const MAX_TIMER_MS = 2 ** 31 - 1
 
 export function createLease(options: LeaseOptions): LiveLease {
   const { request, decision, signal: given, growth } = options
@@ -106,7 +106,7 @@ export function createLease(options: LeaseOptions): LiveLease {
       ? undefined
       : setTimeout(
           () => stop(new DOMException('the work has taken longer than it may', 'TimeoutError')),
-          options.timeoutMs,
+          Math.min(options.timeoutMs, MAX_TIMER_MS),
         )
 
   function renewLater(answer: DecisionAnswer): void {

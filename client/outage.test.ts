@@ -168,6 +168,100 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
     assert.ok((await client.access({ account: 'y', feature: 'write', cost: '10' }, () => 1)).ok)
   })
 
+  test('a bound holds for what it let through, also when the outage is over', async () => {
+    await scene.account('after', '1000', 'steady')
+    let away = true
+    const client = scene.client({
+      fetch: (...given) => (away ? Promise.reject(new TypeError('no route')) : fetch(...given)),
+      deadlineMs: 1_000,
+      breaker: { failures: 1_000 },
+      onUnavailable: { mode: 'bounded', perAccount: '10' },
+    })
+    const passes = (work: (report: (cost: string) => boolean) => Promise<void>) =>
+      client.access({ account: 'after', feature: 'write', cost: '2' }, async (lease) => {
+        assert.ok(lease.local)
+        await work((cost) => lease.reportCost(cost))
+      })
+    const isBack = Promise.withResolvers<void>()
+    const first = passes(async (report) => {
+      await isBack.promise
+      assert.equal(report('7'), true)
+      assert.equal(report('9'), false)
+    })
+    const second = passes(async () => isBack.promise)
+    await pause(1_500)
+    away = false
+    const decided = await client.access(
+      { account: 'after', feature: 'write', cost: '1' },
+      (lease) => lease.local,
+    )
+    assert.ok(decided.ok && !decided.value)
+    isBack.resolve()
+    await Promise.all([first, second])
+  })
+
+  test('what was let through has room to be told, whatever else has to wait', async () => {
+    const lost: string[] = []
+    const client = scene.client({
+      url: 'http://127.0.0.1:1',
+      deadlineMs: 20,
+      onUnavailable: 'open',
+      maxKept: 3,
+      breaker: { failures: 1_000 },
+      onLost: ({ op }) => lost.push(op),
+    })
+    const isOver = Promise.withResolvers<void>()
+    const ask = () => client.access({ account: 'x', feature: 'write', cost: '1' }, () => isOver.promise)
+    const running = [ask(), ask(), ask()]
+    while (client.running < 3) await pause(5)
+    // Each of these may have been held, and would be given back.
+    for (let i = 0; i < 5; i++) assert.equal((await ask()).ok, false)
+    isOver.resolve()
+    for (const one of await Promise.all(running)) assert.ok(one.ok && one.pending)
+    assert.equal(client.kept, 3)
+    assert.ok(!lost.includes('settle'))
+  })
+
+  test('nobody waits longer than they said for what cannot be told', async () => {
+    const client = scene.client({
+      fetch: (_, init) =>
+        new Promise((_resolve, reject) =>
+          init?.signal?.addEventListener('abort', () => reject(new Error('late'))),
+        ),
+      deadlineMs: 20,
+      onUnavailable: 'open',
+    })
+    await client.access({ account: 'x', feature: 'write', cost: '1' }, () => 1)
+    const isSooner = await Promise.race([
+      client.flush(50).then(() => true),
+      pause(3_000, false, { ref: false }),
+    ])
+    assert.equal(isSooner, true)
+    assert.equal(client.kept, 1)
+  })
+
+  test('a bound that is no amount is refused when it is set', async () => {
+    const onUnavailable = { mode: 'bounded', perAccount: 'five' } as const
+    assert.throws(() => scene.client({ onUnavailable }), RangeError)
+    const never = () => assert.fail('the work ran')
+    const asked = scene
+      .client()
+      .access({ account: 'x', feature: 'write', cost: '1' }, never, { onUnavailable })
+    await assert.rejects(asked, RangeError)
+  })
+
+  test('what a proxy before Sluice answers in its own name says that Sluice is away', async () => {
+    for (const status of [408, 429, 502]) {
+      const client = scene.client({
+        fetch: async () => new Response('<html>too many</html>', { status }),
+        deadlineMs: 20,
+        onUnavailable: 'open',
+      })
+      const passed = await client.access({ account: 'x', feature: 'write', cost: '1' }, ({ local }) => local)
+      assert.ok(passed.ok && passed.value, String(status))
+    }
+  })
+
   test('work whose use nobody can price stops at a bound', async () => {
     const client = scene.client({
       url: 'http://127.0.0.1:1',

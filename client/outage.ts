@@ -6,7 +6,7 @@ import type { AmountIn, Operation } from '../src/wire.ts'
 import { microsOf } from './amounts.ts'
 import { isUnavailable, problemFrom, type SluiceError } from './error.ts'
 import type { Spool } from './spool.ts'
-import type { Transport } from './transport.ts'
+import { sleep, type Transport, within } from './transport.ts'
 
 /**
  * `closed` lets nobody through. `open` lets everybody through. `bounded` lets each account through for as much as
@@ -24,13 +24,15 @@ export interface Pass {
   more(micros: bigint | undefined): boolean
   /** It has ended, and cost at most so much. */
   end(micros: bigint | undefined): void
+  /** What it did has been told, or is kept: until then there is room for that. */
+  leave(): void
 }
 
 export interface Outage {
   /** `micros` is the most that the request can cost, where that is known. Undefined where it may not pass. */
   letThrough(how: Unavailability, account: string, micros: bigint | undefined): Pass | undefined
-  /** Keeps an operation until it has been told. False where there is no room: then it is lost. */
-  keep(operation: Operation): boolean
+  /** Keeps an operation until it has been told; that of a pass has room. False where there is none: then it is lost. */
+  keep(operation: Operation, pass?: Pass): boolean
   /** Sluice has answered: what is kept can be told. */
   answered(): void
   /** Waits until all is told, at most so long; answers whether it was. */
@@ -51,11 +53,21 @@ export interface OutageOptions {
 const TOGETHER = 64
 const TELL_MS = 5_000
 const AGAIN_MS = 500
+const PAUSE_MS = 50
+
+/** µCU. Those who were let through in one outage share it. */
+interface Tally {
+  micros: bigint
+}
+
+/** Throws a `RangeError` where a bound is no amount: rather when it is set than when it is needed. */
+export function checkUnavailability(how: Unavailability): void {
+  if (typeof how !== 'string' && how.mode === 'bounded') microsOf(how.perAccount)
+}
 
 export function createOutage({ transport, spool, maxKept, onLost }: OutageOptions): Outage {
-  /** µCU let through of each account, since all was last well. */
-  const spent = new Map<string, bigint>()
-  let outages = 0
+  /** What was let through of each account, since all was last well. */
+  let tallies = new Map<string, Tally>()
   let passing = 0
   let telling: Promise<void> | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -100,33 +112,30 @@ export function createOutage({ transport, spool, maxKept, onLost }: OutageOption
     over()
   }
 
+  /** The next outage counts anew; what was let through in this one stays within its bound for as long as it runs. */
   function over(): void {
-    if (spent.size === 0) return
-    spent.clear()
-    outages++
+    if (tallies.size > 0) tallies = new Map()
   }
 
-  function pass(account: string, bound: bigint | undefined, taken: bigint): Pass {
-    const since = outages
+  function pass(tally: Tally, bound: bigint | undefined, taken: bigint): Pass {
     let mine = taken
-    let ended = false
+    let hasLeft = false
     passing++
-    /** Below the bound, and in this outage alone: what is given back must not widen the next one. */
     function take(micros: bigint): boolean {
-      if (bound === undefined || outages !== since) return true
-      const would = (spent.get(account) ?? 0n) + micros
-      if (micros > 0n && would > bound) return false
-      spent.set(account, would)
+      if (bound === undefined) return true
+      if (micros > 0n && tally.micros + micros > bound) return false
+      tally.micros += micros
       mine += micros
       return true
     }
     return {
       more: (micros) => (micros === undefined ? bound === undefined : take(micros)),
       end(micros) {
-        if (ended) return
-        ended = true
-        passing--
         if (micros !== undefined && micros < mine) take(micros - mine)
+      },
+      leave() {
+        if (!hasLeft) passing--
+        hasLeft = true
       },
     }
   }
@@ -135,15 +144,16 @@ export function createOutage({ transport, spool, maxKept, onLost }: OutageOption
     letThrough(how, account, micros) {
       const mode = typeof how === 'string' ? how : how.mode
       if (closed || mode === 'closed' || spool.size + passing >= maxKept) return undefined
-      if (typeof how === 'string' || how.mode !== 'bounded') return pass(account, undefined, 0n)
+      if (typeof how === 'string' || how.mode !== 'bounded') return pass({ micros: 0n }, undefined, 0n)
       const bound = microsOf(how.perAccount)
-      const would = (spent.get(account) ?? 0n) + (micros ?? bound + 1n)
-      if (micros === undefined || would > bound) return undefined
-      spent.set(account, would)
-      return pass(account, bound, micros)
+      const tally = tallies.get(account) ?? { micros: 0n }
+      if (micros === undefined || tally.micros + micros > bound) return undefined
+      tally.micros += micros
+      tallies.set(account, tally)
+      return pass(tally, bound, micros)
     },
-    keep(operation) {
-      if (spool.size >= maxKept) return false
+    keep(operation, pass) {
+      if (pass === undefined && spool.size + passing >= maxKept) return false
       spool.add(operation)
       again()
       return true
@@ -155,8 +165,9 @@ export function createOutage({ transport, spool, maxKept, onLost }: OutageOption
     async flush(withinMs) {
       const until = performance.now() + withinMs
       while (spool.size > 0 && performance.now() < until) {
-        await tell()
-        if (spool.size > 0) await new Promise((resolve) => setTimeout(resolve, 50))
+        // What is on its way may take longer than there is time.
+        await within(tell(), until - performance.now())
+        if (spool.size > 0) await sleep(Math.min(PAUSE_MS, Math.max(0, until - performance.now())))
       }
       return spool.size === 0
     },

@@ -27,6 +27,8 @@ export interface TransportOptions {
 /** Between two attempts, in milliseconds: somewhere below the first, then below twice that, and so on. */
 const FIRST_PAUSE_MS = 20
 const MAX_PAUSE_MS = 1_000
+/** Timers of more run off at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1
 
 export function createTransport(options: TransportOptions): Transport {
   const { key, breaker, random } = options
@@ -40,7 +42,10 @@ export function createTransport(options: TransportOptions): Transport {
     signal: AbortSignal | undefined,
   ): Promise<unknown> {
     const controller = new AbortController()
-    const timer = setTimeout(() => controller.abort(unavailable('Sluice did not answer in time')), leftMs)
+    const timer = setTimeout(
+      () => controller.abort(unavailable('Sluice did not answer in time')),
+      Math.min(leftMs, MAX_TIMER_MS),
+    )
     const abort = (): void => controller.abort(signal?.reason)
     signal?.addEventListener('abort', abort, { once: true })
     try {
@@ -113,6 +118,17 @@ function parse(text: string): unknown {
   } catch {
     return undefined
   }
+}
+
+/** Waits for what never rejects, at most so long; answers whether it has come. */
+export async function within(awaited: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), Math.min(Math.max(0, ms), MAX_TIMER_MS))
+  })
+  const came = await Promise.race([awaited.then(() => true), late])
+  clearTimeout(timer)
+  return came
 }
 
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {

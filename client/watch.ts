@@ -1,6 +1,6 @@
 /** What happens in an account, as it happens: a stream of events that comes back by itself, and goes on where it was. */
 import type { AccountEvent, Subject } from '../src/wire.ts'
-import { problemFrom, SluiceError, unavailable } from './error.ts'
+import { isUnavailable, problemFrom, SluiceError, unavailable } from './error.ts'
 import { createFrameReader, type FrameReader } from './frames.ts'
 import { sleep } from './transport.ts'
 
@@ -106,7 +106,8 @@ export function createWatches(given: WatchesOptions): Watches {
         }
       } catch (error) {
         if (ending.aborted) return
-        if (error instanceof SluiceError && error.status >= 400 && error.status < 500) throw error
+        const isRefused = error instanceof SluiceError && error.status >= 400 && error.status < 500
+        if (isRefused && !isUnavailable(error)) throw error
         if (error instanceof SluiceError) least = error.retryAfterMs ?? 0
         failures++
       } finally {

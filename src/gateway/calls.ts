@@ -61,7 +61,7 @@ export function createCalls(
       return [...callers.values()].reduce((sum, { running }) => sum + running, 0)
     },
     async close(withinMs) {
-      await Promise.all([...callers.values()].map((accesses) => accesses.close()))
+      await Promise.all([...callers.values()].map((accesses) => accesses.close(withinMs)))
       await outage.flush(withinMs)
       outage.close()
     },
