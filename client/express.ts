@@ -16,12 +16,19 @@ export interface NodeResponse {
   once(event: 'close', listener: () => void): unknown
 }
 
+/** What every request of Node has; who names the type of the request has all of it: `request: (req: express.Request) => …`. */
+export interface NodeRequest {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly url?: string | undefined
+  readonly method?: string | undefined
+}
+
 /** The lease of a request; undefined where it passed unmetered. */
 export const leaseOf = (request: object): Lease | undefined => leases.get(request)
 const leases = new WeakMap<object, Lease>()
 
 /** A middleware that lets a request in and meters it, or refuses it. `leaseOf(request)` is the request's lease. */
-export function sluice<Request extends object, Response extends NodeResponse>(
+export function sluice<Request extends object = NodeRequest, Response extends NodeResponse = NodeResponse>(
   options: GuardOptions<Request>,
 ): (request: Request, response: Response, next: (error?: unknown) => void) => void {
   return (request, response, next) => {

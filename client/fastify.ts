@@ -1,9 +1,9 @@
 /** A Fastify hook: `app.addHook('preHandler', sluice({ … }))`, for one route, a plugin's, or all. */
-import { follow, leaseOf, type NodeResponse } from './express.ts'
+import { follow, leaseOf, type NodeRequest, type NodeResponse } from './express.ts'
 import { enter, type GuardOptions } from './guard.ts'
 
 export type { GuardOptions } from './guard.ts'
-export { leaseOf, type NodeResponse }
+export { leaseOf, type NodeRequest, type NodeResponse }
 
 /** As much of Fastify's `Reply` as is used here. */
 export interface FastifyReplyLike {
@@ -16,7 +16,7 @@ export interface FastifyReplyLike {
 }
 
 /** A hook that lets a request in and meters it, or refuses it. `leaseOf(request)` is the request's lease. */
-export function sluice<Request extends object>(
+export function sluice<Request extends object = NodeRequest>(
   options: GuardOptions<Request>,
 ): (request: Request, reply: FastifyReplyLike) => Promise<unknown> {
   return async (request, reply) => {

@@ -5,9 +5,15 @@ import { metered } from './web.ts'
 
 export type { GuardOptions } from './guard.ts'
 
-/** As much of Hono's `Context` as is used here, so that no version of it is needed. */
+/** As much of Hono's `Context` as is used here, or by those who map a request, so that no version of it is needed. */
 export interface HonoContext {
-  readonly req: { readonly raw: Request }
+  readonly req: {
+    readonly raw: Request
+    readonly path: string
+    header(name: string): string | undefined
+    query(name: string): string | undefined
+    param(name: string): string | undefined
+  }
   res: Response
   set(key: 'lease', value: Lease): void
 }
