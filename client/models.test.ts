@@ -176,15 +176,27 @@ describe('the package openai', () => {
     await sdk.responses.create({ model: 'm', input: 'hi' })
     await expectLeft('openai', 10_000 - 2 * COST)
     let text = ''
-    for await (const chunk of await sdk.chat.completions.create({ model: 'm', messages, stream: true }))
-      text += chunk.choices[0]?.delta.content ?? ''
+    for await (const { choices } of await sdk.chat.completions.create({
+      model: 'm',
+      messages,
+      stream: true,
+    })) {
+      assert.equal(choices.length, 1, 'who did not ask for its use is not told')
+      text += choices[0]?.delta.content ?? ''
+    }
     assert.equal(text, 'word'.repeat(5))
     await expectLeft('openai', 10_000 - 3 * COST)
+    const asking = { model: 'm', messages, stream: true, stream_options: { include_usage: true } } as const
+    const told: unknown[] = []
+    for await (const { usage } of await sdk.chat.completions.create(asking))
+      if (usage != null) told.push(usage.prompt_tokens)
+    assert.deepEqual(told, [100])
+    await expectLeft('openai', 10_000 - 4 * COST)
     const types: string[] = []
     for await (const event of await sdk.responses.create({ model: 'm', input: 'hi', stream: true }))
       types.push(event.type)
     assert.equal(types.at(-1), 'response.completed')
-    await expectLeft('openai', 10_000 - 4 * COST)
+    await expectLeft('openai', 10_000 - 5 * COST)
   })
 
   test('what the API tells as something that is no count is charged as estimated, and reaches its reader', async () => {

@@ -32,7 +32,7 @@ const METERED = /\/(chat\/completions|responses|completions)$/
 /**
  * `new OpenAI({ fetch: meteredFetch({ client, request }) })`. A refusal is answered as the API answers one, 429 with an error
  * inside, so that the package throws its `RateLimitError`; it is marked not to be retried unless a short wait helps. Streamed chat
- * completions are asked for their usage, which comes in a chunk of its own.
+ * completions are asked for their usage; its chunk, which has no choices, is shown to those who asked for it themselves.
  */
 export function meteredFetch(options: MeteredFetchOptions): typeof globalThis.fetch {
   const send = options.fetch ?? ((...given) => globalThis.fetch(...given))
@@ -61,12 +61,13 @@ export function meteredFetch(options: MeteredFetchOptions): typeof globalThis.fe
       })
     }
     try {
+      const asking = askingForUsage(body, pathname)
       const response = await send(input, {
         ...init,
-        body: JSON.stringify(askingForUsage(body, pathname)),
+        body: JSON.stringify(asking),
         signal: opened.lease.signal,
       })
-      return await meteredResponse(response, opened, estimate.input_tokens)
+      return await meteredResponse(response, opened, estimate.input_tokens, asking === body)
     } catch (error) {
       await opened.end('failed')
       throw error
@@ -89,26 +90,59 @@ function boundOf(body: Readonly<Record<string, unknown>>): number | undefined {
 }
 
 function askingForUsage(body: Readonly<Record<string, unknown>>, path: string): Record<string, unknown> {
-  if (body.stream !== true || path.endsWith('/responses')) return body
-  return { ...body, stream_options: { ...(body.stream_options as object | undefined), include_usage: true } }
+  const options = object(body.stream_options)
+  if (body.stream !== true || path.endsWith('/responses') || options?.include_usage === true) return body
+  return { ...body, stream_options: { ...options, include_usage: true } }
 }
 
-async function meteredResponse(response: Response, opened: Opened, input: number): Promise<Response> {
+async function meteredResponse(
+  response: Response,
+  opened: Opened,
+  input: number,
+  isUsageShown: boolean,
+): Promise<Response> {
   const { body, status, statusText, headers } = response
   if (body === null || !response.ok) {
     await opened.end(response.ok ? 'done' : 'failed')
     return response
   }
-  const note = headers.get('content-type')?.includes('text/event-stream')
-    ? eventsRead(opened, input)
-    : wholeRead(opened)
+  const isStream = headers.get('content-type')?.includes('text/event-stream') === true
+  const note = isStream ? eventsRead(opened, input) : wholeRead(opened)
   const decoder = new TextDecoder()
   const read = watched(
     body,
     (piece) => void note(decoder.decode(piece, { stream: true }), false),
     (how) => opened.end(how === 'done' && !note(decoder.decode(), true) ? 'failed' : how),
   )
-  return new Response(read, { status, statusText, headers })
+  const shown = isStream && !isUsageShown ? read.pipeThrough(withoutUsage()) : read
+  return new Response(shown, { status, statusText, headers })
+}
+
+/** Leaves out the chunk of usage, which has no choices: code that did not ask for it looks for them in every chunk. */
+function withoutUsage(): TransformStream<Uint8Array, Uint8Array> {
+  const decoder = new TextDecoder()
+  const encoder = new TextEncoder()
+  let rest = ''
+  const show = (text: string, to: TransformStreamDefaultController<Uint8Array>): void => {
+    const events = text.split(/(?<=\n\n|\r\n\r\n)/).filter((event) => !isUsage(event))
+    if (events.length > 0 && text !== '') to.enqueue(encoder.encode(events.join('')))
+  }
+  return new TransformStream({
+    transform(piece, to) {
+      rest += decoder.decode(piece, { stream: true })
+      const ends = [rest.lastIndexOf('\n\n') + 2, rest.lastIndexOf('\r\n\r\n') + 4]
+      const end = Math.max(...ends.filter((at) => at > 3), 0)
+      show(rest.slice(0, end), to)
+      rest = rest.slice(end)
+    },
+    flush: (to) => show(rest, to),
+  })
+}
+
+function isUsage(event: string): boolean {
+  if (!/"choices"\s*:\s*\[\s*\]/.test(event)) return false
+  const chunk = parse(/^data:(.*)$/m.exec(event)?.[1] ?? '')
+  return Array.isArray(chunk?.choices) && chunk.choices.length === 0 && object(chunk.usage) !== undefined
 }
 
 /** Told of the text as it comes, and of its end, where it says whether the answer was whole. */
