@@ -268,3 +268,21 @@ test('quantities that the policy has no price for are left out of what is held',
   assert.deepEqual((await scene.used('free-input'))?.charged, '30')
   await scene.close()
 })
+
+test('what only the owner can mend is answered 503, and official clients do not try it again', async () => {
+  const scene = await openGateway({
+    usual: speakOpenai,
+    config: 'routes: [{ upstream: main, feature: no.such }]',
+  })
+  const key = await scene.account('owner', '100')
+  const response = await fetch(`${scene.url}${CHAT}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+    body: JSON.stringify(body),
+  })
+  assert.equal(response.status, 503)
+  assert.equal(response.headers.get('x-should-retry'), 'false')
+  assert.match(await response.text(), /feature_unknown/)
+  assert.equal(scene.upstream.got.length, 0)
+  await scene.close()
+})

@@ -51,6 +51,8 @@ function ofProblem(code: string, status: number, message: string, retryAfterMs: 
     ? told(400, 'invalid', code, message)
     : told(503, 'overloaded', code, message, {
         ...(retryAfterMs !== undefined && { 'retry-after': retryAfter(retryAfterMs) }),
+        // The official clients would try again by themselves.
+        ...(status < 500 && { 'x-should-retry': 'false' }),
       })
 }
 
