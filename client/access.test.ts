@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { getEventListeners, setMaxListeners } from 'node:events'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { openScene, type Scene } from '../test/client.ts'
-import { AccessRefused, type AccessRequest, SluiceError } from './index.ts'
+import { AccessRefused, type AccessRequest, type Lease, SluiceError } from './index.ts'
+import { open } from './open.ts'
 
 describe('access', () => {
   let scene: Scene
@@ -391,7 +393,7 @@ describe('access', () => {
     assert.ok((await client.access(request, () => 1)).ok)
   })
 
-  test('10,000 leases at once leave no timer behind', { timeout: 120_000 }, async () => {
+  test('10,000 leases at once leave no timer and no listener behind', { timeout: 120_000 }, async (t) => {
     await scene.account('many', '100000', 'steady')
     const client = scene.client({ deadlineMs: 60_000 })
     const before = timers()
@@ -401,19 +403,39 @@ describe('access', () => {
     const all = new Promise<void>((resolve) => {
       letGo = resolve
     })
-    const runs = Array.from({ length: 10_000 }, () =>
-      client.access(write('many', 1), async (lease) => {
+    const { signal } = new AbortController()
+    const heard = [signal]
+    const any = AbortSignal.any.bind(AbortSignal)
+    t.mock.method(AbortSignal, 'any', (signals: AbortSignal[]) => {
+      heard.push(any(signals))
+      return heard.at(-1)
+    })
+    setMaxListeners(0, signal)
+    const runs = Array.from({ length: 10_000 }, (_, number) => {
+      const work = async (lease: Lease) => {
         most = Math.max(most, client.running)
         if (most === 10_000) letGo()
         await all
         lease.report({ words: 1 })
-      }),
+      }
+      if (number >= 100) return client.access(write('many', 1), work, { signal })
+      // What ends elsewhere, as in the middlewares.
+      return open(client, write('many', 1), { signal }).then(async (opened) => {
+        if (!opened.ok) return opened
+        await work(opened.lease)
+        await opened.end('done')
+        return opened
+      })
+    })
+    const answers: readonly { readonly ok: boolean }[] = await Promise.all(
+      runs.map((run: Promise<{ readonly ok: boolean }>) => run.finally(letGo)),
     )
-    const answers = await Promise.all(runs.map((run) => run.finally(letGo)))
     assert.equal(answers.filter(({ ok }) => ok).length, 10_000)
     assert.equal(most, 10_000)
     assert.equal(client.running, 0)
     assert.ok(timers() <= before + 1, `${timers()} timers, ${before} before`)
+    assert.equal(heard.length, 101)
+    for (const one of heard) assert.equal(getEventListeners(one, 'abort').length, 0)
     const { held, available } = await credits('many')
     assert.deepEqual({ held, available }, { held: '0', available: '89999' })
   })

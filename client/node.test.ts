@@ -73,7 +73,11 @@ test('a file has one spool at a time, and that of a process that is no more is f
   await once(other, 'exit')
   const next = fileSpool(path)
   assert.deepEqual(next.first(2), [release(1)])
+  own.add(release(7))
+  own.close?.()
+  assert.throws(() => fileSpool(path), /give each client/, 'what is closed twice frees nothing of others')
   next.close?.()
+  assert.deepEqual(readFileSync(path, 'utf8').includes('r7'), false)
   // A process of that id runs, but it is another.
   writeFileSync(`${path}.lock`, `${process.pid} 1`)
   if (process.platform === 'linux') assert.equal(fileSpool(path).size, 1)

@@ -43,9 +43,12 @@ export function fileSpool(path: string, { onError }: FileSpoolOptions = {}): Spo
   const spool = memorySpool(kept)
   let told = 0
   let brokenAt: number | undefined
+  let isClosed = false
   rewrite()
 
   function write(what: Operation | { readonly told: number }): void {
+    // It is somebody else's by then.
+    if (isClosed) return
     try {
       if (brokenAt !== undefined && performance.now() - brokenAt < AGAIN_MS) return
       // After a failure the file is not what was written to it: a line may be missing, or cut off.
@@ -82,7 +85,10 @@ export function fileSpool(path: string, { onError }: FileSpoolOptions = {}): Spo
       told += count
       write({ told: count })
     },
-    close: () => rmSync(lock, { force: true }),
+    close() {
+      if (!isClosed) rmSync(lock, { force: true })
+      isClosed = true
+    },
   }
 }
 

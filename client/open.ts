@@ -25,13 +25,15 @@ export function open(
   const gone = new AbortController()
   const signal = options.signal === undefined ? gone.signal : AbortSignal.any([gone.signal, options.signal])
   return new Promise((resolve, reject) => {
+    let leave = (): void => {}
     const running = client.access(
       request,
       (lease) =>
         new Promise<void>((done, failed) => {
           // Whoever gives up may never come to an end; a lease that is spent leaves it to the work.
-          signal.addEventListener('abort', () => failed(signal.reason), { once: true })
-          if (signal.aborted) failed(signal.reason)
+          leave = () => failed(signal.reason)
+          signal.addEventListener('abort', leave, { once: true })
+          if (signal.aborted) leave()
           resolve({
             ok: true,
             lease,
@@ -42,7 +44,8 @@ export function open(
               await running.catch(() => {})
             },
           })
-        }),
+          // A signal that lives for long, and is listened to, keeps all that was made from it.
+        }).finally(() => signal.removeEventListener('abort', leave)),
       { ...options, signal },
     )
     running.then((answer) => {
