@@ -118,6 +118,8 @@ export interface Client {
 
 const DEADLINE_MS = 250
 const FLUSH_MS = 5_000
+/** Nobody waits for the connection of a stream as callers wait for a decision, and a far one takes longer than those may. */
+const CONNECT_MS = 5_000
 
 /** A client, for as long as its process lives: share one, and close it at the end. It connects when it is first used. */
 export function createClient(options: ClientOptions): Client {
@@ -130,7 +132,7 @@ export function createClient(options: ClientOptions): Client {
     deadlineMs,
     random: Math.random,
   }
-  const watches = createWatches(way)
+  const watches = createWatches({ ...way, deadlineMs: Math.max(deadlineMs, CONNECT_MS) })
   const transport = createTransport({
     ...way,
     breaker: createBreaker({

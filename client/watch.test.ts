@@ -269,6 +269,18 @@ describe('an account that is watched', { timeout: 180_000 }, () => {
     while ((await streams()) !== '0') await pause(20)
   })
 
+  test('that takes longer to reach than a decision may is watched all the same', async () => {
+    const far = scene.client({
+      deadlineMs: 50,
+      async fetch(input, init) {
+        await pause(200, undefined, { signal: init?.signal as AbortSignal })
+        return fetch(input, init)
+      },
+    })
+    assert.equal((await first(far.watch('a')))?.event, 'account')
+    await assert.rejects(far.account('a'), { code: 'unavailable' })
+  })
+
   test('that cannot be reached keeps no other call from being made', async () => {
     let tried = 0
     const other = scene.client({
