@@ -210,6 +210,16 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
       await eventually('leaves', '98')
     })
 
+    test('ends where its head alone is asked for', async () => {
+      await scene.account('head', '100', 'steady')
+      const response = await fetch(`${app.url}/write?account=head`, { method: 'HEAD' })
+      // Fastify itself fails at a standard response without its body.
+      assert.equal(response.status, name === 'fastify' ? 500 : 200)
+      for (let tries = 0; tries < 100 && app.client.running > 0; tries++) await pause(20)
+      assert.equal(app.client.running, 0)
+      assert.equal((await credits('head')).held, '0')
+    })
+
     test('holds nothing for who left while Sluice was asked', async () => {
       await scene.account('impatient', '100', 'steady')
       scene.server.process.kill('SIGSTOP')

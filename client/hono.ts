@@ -42,7 +42,7 @@ export function sluice<Context extends HonoContext>(
       await entry.admitted.end({ status: 500, cutOff: true })
       throw error
     }
-    context.res = await metered(context.res, entry.admitted)
+    context.res = await metered(context.req.raw, context.res, entry.admitted)
     return undefined
   }
 }

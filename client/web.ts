@@ -48,7 +48,7 @@ export function guarded<Asked extends Request, Rest extends readonly unknown[]>(
       await admitted.end({ status: 500, cutOff: true })
       throw error
     }
-    return metered(response, admitted)
+    return metered(request, response, admitted)
   }
 }
 
@@ -59,11 +59,18 @@ export function refusalResponse(refused: Refused): Response {
 }
 
 /** For doors to other frameworks: the same response, which tells when it has ended. */
-export async function metered(response: Response, admitted: Admitted): Promise<Response> {
+export async function metered(
+  { method }: Request,
+  response: Response,
+  admitted: Admitted,
+): Promise<Response> {
   const { status, statusText, body } = response
   const headers = new Headers(response.headers)
   for (const [name, value] of Object.entries(admitted.headers)) headers.set(name, value)
-  if (body === null) {
+  // Who asks for the head alone never reads the body: frameworks drop it, and nothing would tell of its end.
+  const isHead = method === 'HEAD'
+  if (isHead) await body?.cancel().catch(() => {})
+  if (body === null || isHead) {
     await admitted.end({ status, cutOff: false })
     return new Response(null, { status, statusText, headers })
   }
