@@ -211,6 +211,34 @@ describe('the package openai', () => {
     assert.equal(text, 'word'.repeat(5))
   })
 
+  test('sound that is streamed is not counted as if it were text', async () => {
+    await scene.account('openai-sound', '400', 'steady')
+    const chunk = (delta: object, usage: object | null = null) =>
+      `data: ${JSON.stringify({ choices: usage === null ? [{ index: 0, delta }] : [], usage })}\n\n`
+    async function* answer(): AsyncGenerator<string> {
+      for (let piece = 0; piece < 3; piece++) {
+        yield chunk({ audio: { data: 'A'.repeat(100_000), transcript: 'word' } })
+        await pause(50)
+      }
+      yield chunk({}, { prompt_tokens: 100, completion_tokens: 7 })
+      yield 'data: [DONE]\n\n'
+    }
+    const send = meteredFetch({
+      client,
+      request: () => ({ ...forAccount('openai-sound'), request_id: 'sound' }),
+      fetch: async () =>
+        new Response(ReadableStream.from(answer()).pipeThrough(new TextEncoderStream()), {
+          headers: { 'content-type': 'text/event-stream' },
+        }),
+    })
+    const body = JSON.stringify({ model: 'm', messages, stream: true })
+    const response = await send('http://api.test/v1/chat/completions', { method: 'POST', body })
+    assert.match(await response.text(), /\[DONE\]/)
+    await expectLeft('openai-sound', 400 - 170)
+    const { entries } = await client.explain('openai-sound', 'sound')
+    assert.equal(entries.filter(({ kind }) => kind === 'decision').length, 1, 'no more was asked for')
+  })
+
   test('a refusal is the package’s RateLimitError, and the API is not asked', async () => {
     await scene.account('openai poor'.replace(' ', '-'), '10', 'steady')
     await assert.rejects(

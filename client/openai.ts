@@ -219,6 +219,10 @@ function deltaOf(event: Json | undefined): number {
   const choices = Array.isArray(event?.choices) ? event.choices : []
   return choices.reduce((sum: number, choice: unknown) => {
     const delta = object(object(choice)?.delta)
-    return delta === undefined ? sum : sum + JSON.stringify(Object.values(delta)).length - 2
+    if (delta === undefined) return sum
+    // Sound is no text: a second of it has more characters than a page. What is said in it stands beside it.
+    const { audio, role: _, ...said } = delta
+    const all = [...Object.values(said), object(audio)?.transcript].filter((one) => one != null)
+    return all.length === 0 ? sum : sum + JSON.stringify(all).length - 2
   }, 0)
 }
