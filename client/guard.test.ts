@@ -240,6 +240,16 @@ for (const [name, start] of Object.entries(FRAMEWORKS)) {
       assert.match(await response.text(), /word5/)
     })
 
+    test('answers 503 when its client has been closed', async () => {
+      const client = scene.client()
+      const closed = await start({ client })
+      await client.close()
+      const response = await fetch(`${closed.url}/write?account=good`)
+      assert.equal(response.status, 503)
+      assert.equal(((await response.json()) as { code: string }).code, 'closing')
+      await closed.close()
+    })
+
     test('answers 503 while nobody can decide', async () => {
       await scene.kill()
       const response = await ask('account=good')

@@ -7,6 +7,7 @@ import { decisionHeaders, retryAfter } from '../src/decision-headers.ts'
 import type { QuantitiesIn } from '../src/wire.ts'
 import type { AccessOptions, AccessRequest, Refused } from './access.ts'
 import type { Client } from './client.ts'
+import { SluiceError } from './error.ts'
 import type { Lease } from './lease.ts'
 import { open } from './open.ts'
 
@@ -50,7 +51,10 @@ export type Entry =
 export async function enter<Context>(context: Context, options: GuardOptions<Context>): Promise<Entry> {
   const wanted = await options.request(context)
   if (wanted === undefined) return { pass: true, admitted: undefined }
-  const opened = await open(options.client, wanted, options)
+  const request_id = wanted.request_id ?? crypto.randomUUID()
+  const opened = await open(options.client, { ...wanted, request_id }, options).catch((error: unknown) =>
+    closingOf(error, request_id),
+  )
   if (!opened.ok) return { pass: false, refusal: refusalOf(opened) }
   const { lease, end } = opened
   const isFailure = options.isFailure ?? ((status) => status >= 500)
@@ -73,6 +77,13 @@ export async function enter<Context>(context: Context, options: GuardOptions<Con
       },
     },
   }
+}
+
+/** A process that is about to end takes nobody in any more: another may. */
+function closingOf(error: unknown, request_id: string): Refused {
+  if (!(error instanceof SluiceError) || error.code !== 'closing') throw error
+  const [outcome, reason] = ['unavailable', 'closing'] as const
+  return { ok: false, request_id, outcome, reason, retryAfterMs: undefined, decision: undefined, error }
 }
 
 /** With what ends a request besides: its own signal, where it has one. */
