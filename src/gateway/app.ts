@@ -15,7 +15,9 @@ import { createCalls } from './calls.ts'
 import type { GatewayConfig, PathConfig, PlanConfig } from './config.ts'
 import { badRequest, failureOf, notFound, type Told } from './failures.ts'
 import { createForward } from './forward.ts'
+import { createIds } from './ids.ts'
 import { createJobDoor } from './jobs/door.ts'
+import { keptBy } from './kept.ts'
 import { answerOwn, ownCallOf } from './node.ts'
 import { passThrough } from './pass.ts'
 import type { Endpoint, Provider } from './provider.ts'
@@ -73,6 +75,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const watch = createWatch({ waiting, upstreams }, log)
   const jobs = createJobDoor({ engine, config, upstreams, waiting, onFault })
   const find = finder(config)
+  const ids = createIds()
   const planOf = plans(engine, config)
   const payer = (key: Key) => ({ account: accountOf(key), subject: subjectOf(key) })
   const beside = createBeside({ engine, keyring, calls, payer, config: config.beside, onFault })
@@ -136,6 +139,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       const path = `${url.pathname}${url.search}`
       const { endpoint } = found
       const { meter, job } = endpoint
+      const owner = { account, subject: subjectOf(key) }
+      const kept = endpoint.kept === undefined ? undefined : keptBy(ids, owner, endpoint.kept)
       if (job !== undefined && provider.jobs !== undefined) {
         const told = await jobs.handle(
           {
@@ -157,6 +162,7 @@ export function createGateway(options: GatewayOptions): Gateway {
           endpoint,
           path,
           to: found.own?.upstream,
+          ...{ kept, url },
           gone: gone.signal,
         })
         if (told !== undefined) refuse(told)
@@ -173,7 +179,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         access: calls.of(caller),
         plan: await planOf(account),
         ...{ provider, endpoint, meter, path, ...brought, gone: gone.signal },
-        route: found.own?.route,
+        ...{ route: found.own?.route, kept },
       })
       if (told !== undefined) refuse(told)
     } catch (error) {

@@ -50,7 +50,8 @@ export async function allOf(request: IncomingMessage, most: number): Promise<Buf
   return Buffer.concat(pieces)
 }
 
-function jsonIn(bytes: Buffer): Json | undefined {
+/** Undefined where it is no object. */
+export function jsonIn(bytes: Buffer | string): Json | undefined {
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8'))
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined

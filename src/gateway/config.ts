@@ -22,6 +22,17 @@ const Upstream = Type.Object(
         description: 'The environment variable that has its key',
       }),
     ),
+    id_key_env: Type.Optional(
+      Type.String({
+        pattern: '^[A-Z_][A-Z0-9_]*$',
+        description: 'The environment variable with what ids of stored things are signed with; its key',
+      }),
+    ),
+    shared_storage: Type.Optional(
+      Type.Boolean({
+        description: 'Whether callers may name what is stored there and bound to nobody: files and the like',
+      }),
+    ),
     connect_timeout: duration('How long a connection may take'),
     first_byte_timeout: duration('How long it may take to begin its answer'),
     idle_timeout: duration('How long it may be silent within an answer, and a caller take nothing of it'),
@@ -135,6 +146,10 @@ export interface UpstreamConfig {
   /** Without a slash at its end; what it has of a path comes before the call's. */
   readonly url: string
   readonly key: string | undefined
+  /** What ids of stored things are signed with (`ids.ts`); undefined: anything, until this process ends. */
+  readonly idKey: string | undefined
+  /** Whether callers may name what is stored there and bound to nobody. */
+  readonly sharedStorage: boolean
   readonly connectTimeoutMs: Millis
   readonly firstByteTimeoutMs: Millis
   readonly idleTimeoutMs: Millis
@@ -276,15 +291,22 @@ function upstreamOf(
   written: Type.Static<typeof Upstream>,
   env: Readonly<Record<string, string | undefined>>,
 ): UpstreamConfig {
-  const { key_env } = written
-  const key = key_env === undefined ? undefined : env[key_env]
-  if (key_env !== undefined && (key === undefined || key === ''))
-    throw wrong(`/upstreams/${name}/key_env`, `${key_env} is not set`, 'Put the key into that variable.')
+  const keyIn = (field: 'key_env' | 'id_key_env'): string | undefined => {
+    const variable = written[field]
+    if (variable === undefined) return undefined
+    const key = env[variable]
+    if (key === undefined || key === '')
+      throw wrong(`/upstreams/${name}/${field}`, `${variable} is not set`, 'Put the key into that variable.')
+    return key
+  }
+  const key = keyIn('key_env')
   return {
     name,
     provider: PROVIDERS[written.provider as keyof typeof PROVIDERS],
     url: written.url.replace(/\/+$/, ''),
     key,
+    idKey: keyIn('id_key_env') ?? key,
+    sharedStorage: written.shared_storage ?? false,
     connectTimeoutMs: millisOf(written.connect_timeout ?? '5s'),
     firstByteTimeoutMs: millisOf(written.first_byte_timeout ?? '10m'),
     idleTimeoutMs: millisOf(written.idle_timeout ?? '2m'),
@@ -295,6 +317,12 @@ function upstreamOf(
 
 function pathOf(written: Type.Static<typeof Path>, at: string, upstream: UpstreamConfig): PathConfig {
   const { method, path, feature, cost, quantities } = written
+  if (!upstream.sharedStorage && isKept(path, upstream))
+    throw wrong(
+      `${at}/path`,
+      'whoever has a key would reach what anybody has stored there',
+      `Leave it out, or write shared_storage: true for the upstream ${upstream.name} where that is meant.`,
+    )
   const priced = [cost, quantities].filter((one) => one !== undefined).length
   if (priced !== (feature === undefined ? 0 : 1))
     throw feature === undefined
@@ -318,6 +346,13 @@ function pathOf(written: Type.Static<typeof Path>, at: string, upstream: Upstrea
       targets: [{ upstream, model: undefined }],
     },
   }
+}
+
+/** A part that stands for anything may be the name of what is kept as well. */
+function isKept(path: string, { provider }: UpstreamConfig): boolean {
+  const parts = path.split('/').slice(1)
+  const first = parts[parts.lastIndexOf('v1') + 1] ?? ''
+  return first.startsWith(':') || provider.keeps.includes(first)
 }
 
 type WrittenMeasure = NonNullable<Type.Static<typeof Path>['quantities']>[string]

@@ -4,7 +4,7 @@ import { SluiceError as ClientError } from '../../client/error.ts'
 import { decisionHeaders, retryAfter } from '../decision-headers.ts'
 import { SluiceError } from '../errors.ts'
 import type { DecisionAnswer } from '../wire.ts'
-import { BadBody, type Failure, type FailureKind } from './provider.ts'
+import { BadBody, type Failure, type FailureKind, UnknownId } from './provider.ts'
 import { UpstreamFailed } from './upstream.ts'
 
 export interface Told {
@@ -32,15 +32,20 @@ export function failureOf(error: unknown): Told {
     return told(error.code === 'upstream_slow' ? 504 : 502, 'upstream', error.code, error.message)
   if (error instanceof BadBody) {
     if (error.path === '') return badRequest('invalid', error.message)
-    const { failure } = badRequest('invalid', `${error.path}: ${error.message}`)
-    return { failure: { ...failure, path: error.path.slice(1).replaceAll('/', '.') }, headers: {} }
+    return at(error.path, badRequest('invalid', `${error.path}: ${error.message}`))
   }
+  if (error instanceof UnknownId) return at(error.path, notFound(error.message))
   if (error instanceof ClientError)
     return ofProblem(error.code, error.status, error.message, error.retryAfterMs)
   if (error instanceof SluiceError)
     return ofProblem(error.code, error.status, error.message, error.detail.retryAfterMs)
   return told(500, 'overloaded', 'internal', 'the gateway has made a mistake')
 }
+
+const at = (path: string, { failure, headers }: Told): Told => ({
+  failure: path === '' ? failure : { ...failure, path: path.slice(1).replaceAll('/', '.') },
+  headers,
+})
 
 function ofProblem(code: string, status: number, message: string, retryAfterMs: number | undefined): Told {
   if (code === 'unauthorized') return unauthorized(message)

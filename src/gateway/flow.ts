@@ -19,22 +19,35 @@ export async function drained(response: ServerResponse, gone: AbortSignal, mostM
   }
 }
 
-/** A whole answer as it comes; where its caller has gone, it is read for what it tells, up to the size that is read. */
+/**
+ * A whole answer as it comes; where its caller has gone, it is read for what it tells, up to the size that is read. With `change` it is
+ * kept until it is whole, and its caller gets what that makes of it; beyond the size that is read it goes on as it comes.
+ */
 export async function pipeWhole(
   answer: UpstreamAnswer,
   response: ServerResponse,
   gone: AbortSignal,
   mostMs: Millis,
   note: (piece: Buffer) => void,
+  change?: (text: string) => string,
 ): Promise<void> {
   let unheard = 0
+  let kept: Buffer[] | undefined = change === undefined ? undefined : []
+  let size = 0
   for await (const piece of answer.body) {
     note(piece as Buffer)
+    size += (piece as Buffer).length
     if (gone.aborted) unheard += (piece as Buffer).length
-    else if (!response.write(piece)) await drained(response, gone, mostMs).catch(() => {})
+    else if (kept !== undefined && size <= MAX_READ_BYTES) kept.push(piece as Buffer)
+    else {
+      const shown = kept === undefined ? piece : Buffer.concat([...kept, piece as Buffer])
+      kept = undefined
+      if (!response.write(shown)) await drained(response, gone, mostMs).catch(() => {})
+    }
     if (unheard > MAX_READ_BYTES) throw new RangeError('an answer that nobody hears goes on and on')
   }
-  response.end()
+  if (kept === undefined || change === undefined || gone.aborted) response.end()
+  else response.end(change(Buffer.concat(kept).toString('utf8')))
 }
 
 /** Failures are short. */

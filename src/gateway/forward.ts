@@ -12,6 +12,7 @@ import type { GatewayConfig, PlanConfig, RouteConfig, TargetConfig, UpstreamConf
 import { badUpstream, failureOf, limitHeaders, refusalOf, type Told } from './failures.ts'
 import { drained, failureText, MAX_READ_BYTES, pipeWhole } from './flow.ts'
 import { forCaller, forUpstream } from './headers.ts'
+import type { KeptCall } from './kept.ts'
 import {
   type Asked,
   BadBody,
@@ -21,8 +22,9 @@ import {
   type Meter,
   type Provider,
   type StreamReader,
+  UnknownId,
 } from './provider.ts'
-import { createSplitter, type Frame } from './sse.ts'
+import { bytesOf, createSplitter, type Frame } from './sse.ts'
 import {
   createRetryBudget,
   isUnwell,
@@ -54,6 +56,8 @@ export interface Metered {
   readonly bytes?: Buffer | undefined
   /** The one that the owner's rule for its path names. */
   readonly route?: RouteConfig | undefined
+  /** Where it may name what upstreams keep, or be told of it. */
+  readonly kept?: KeptCall | undefined
   /** Aborted when the caller has gone. */
   readonly gone: AbortSignal
 }
@@ -91,9 +95,10 @@ export function createForward({ config, upstreams, waiting, cut }: ForwardOption
     if (route === undefined) return badRouteOf(asked.model, call.endpoint)
     const targets = call.plan.fallback ? route.targets : route.targets.slice(0, 1)
     let failed: Failed | undefined
-    for (const [place, target] of targets.entries()) {
-      const isLast = place === targets.length - 1
-      const outcome = await attempt(call, asked, route, target, isLast)
+    const places = placesOf(call, targets)
+    for (const [place, { target, body }] of places.entries()) {
+      const isLast = place === places.length - 1
+      const outcome = await attempt({ ...call, body }, asked, route, target, isLast)
       if (outcome === 'answered') return undefined
       failed = outcome
       if (call.gone.aborted || !outcome.another) return outcome.told
@@ -256,6 +261,24 @@ async function written(
   }
 }
 
+/** Where it may be sent: of what it names as kept, each upstream knows its own. Throws where none knows all of it. */
+function placesOf(call: Metered, targets: readonly TargetConfig[]) {
+  const { kept, body } = call
+  if (kept === undefined) return targets.map((target) => ({ target, body }))
+  let wrong: unknown
+  const places = targets.flatMap((target) => {
+    try {
+      return [{ target, body: notTooDeep(() => kept.ask(body, target.upstream)) }]
+    } catch (error) {
+      if (!(error instanceof BadBody || error instanceof UnknownId)) throw error
+      wrong ??= error
+      return []
+    }
+  })
+  if (places.length === 0) throw wrong
+  return places
+}
+
 /** What is nested deeper than the platform can write is the caller's mistake. */
 function notTooDeep<T>(work: () => T): T {
   try {
@@ -353,10 +376,15 @@ async function passWhole({ call, opened, used, answer, target }: Answering): Pro
   const pieces: Buffer[] = []
   let size = 0
   try {
-    await pipeWhole(answer, call.response, call.gone, target.idleTimeoutMs, (piece) => {
-      size += piece.length
-      if (size <= MAX_READ_BYTES) pieces.push(piece)
-    })
+    const { kept } = call
+    await pipeWhole(
+      ...([answer, call.response, call.gone, target.idleTimeoutMs] as const),
+      (piece) => {
+        size += piece.length
+        if (size <= MAX_READ_BYTES) pieces.push(piece)
+      },
+      kept?.tells === true ? (text) => kept.tell(text, target) : undefined,
+    )
   } catch (error) {
     // What its caller has seen of it before it left is charged, though nobody waits for the rest.
     if (!call.gone.aborted) throw error
@@ -379,10 +407,13 @@ async function passStream(
 ): Promise<void> {
   const { response } = call
   const splitter = createSplitter()
+  const kept = call.kept?.tells === true ? call.kept : undefined
   /** False where the stream is to end here. */
   const see = (frames: readonly Frame[], shown: Buffer[]): boolean => {
-    for (const { event, data, bytes } of frames) {
-      const seen = data === '' ? undefined : reader.see(event, data)
+    for (const frame of frames) {
+      const data = kept === undefined ? frame.data : kept.tell(frame.data, target)
+      const seen = data === '' ? undefined : reader.see(frame.event, data)
+      const bytes = data === frame.data ? frame.bytes : bytesOf(frame.event, data)
       if (seen === undefined || seen.isShown)
         shown.push(seen?.instead === undefined ? bytes : Buffer.from(seen.instead))
       if (seen === undefined) continue

@@ -1,12 +1,13 @@
 /** Calls that cost nothing: they go through to the first upstream of their provider. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { allOf } from './bodies.ts'
+import { allOf, jsonIn } from './bodies.ts'
 import type { GatewayConfig, UpstreamConfig } from './config.ts'
 import type { Told } from './failures.ts'
 import { badUpstream, failureOf, tooBig } from './failures.ts'
 import { failureText, pipeWhole } from './flow.ts'
 import { forCaller, forUpstream } from './headers.ts'
-import type { Endpoint, Provider } from './provider.ts'
+import type { KeptCall } from './kept.ts'
+import { BadBody, type Endpoint, type Provider } from './provider.ts'
 import type { Upstream } from './upstream.ts'
 
 export interface Passing {
@@ -19,18 +20,20 @@ export interface Passing {
   readonly path: string
   /** Where the owner's rule for its path sends it; else to the first of its provider. */
   readonly to: UpstreamConfig | undefined
+  /** Where it is about what an upstream keeps: that one is asked. */
+  readonly kept?: KeptCall | undefined
+  readonly url: URL
   readonly gone: AbortSignal
 }
 
 /** Answers what went wrong before anything was sent. */
 export async function passThrough(passing: Passing): Promise<Told | undefined> {
-  const { request, response, config, upstreams, provider, endpoint, path, gone } = passing
-  const upstream =
-    passing.to === undefined
-      ? [...upstreams.values()].find((one) => one.config.provider === provider)
-      : upstreams.get(passing.to.name)
+  const { request, response, config, upstreams, provider, endpoint, kept, gone } = passing
+  const { upstream: to, path } = placeOf(passing)
+  const upstream = to === undefined ? undefined : upstreams.get(to.name)
   if (upstream === undefined) return badUpstream('no_route', `nothing serves ${endpoint.name}`)
   const { key, idleTimeoutMs, totalTimeoutMs } = upstream.config
+  const tell = kept?.tells === true ? (text: string) => kept.tell(text, upstream.config) : undefined
   const stop = new AbortController()
   const onGone = (): void => stop.abort(gone.reason)
   gone.addEventListener('abort', onGone, { once: true })
@@ -43,7 +46,7 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
       method: endpoint.method,
       path,
       headers: { ...forUpstream(request.headers), ...(key !== undefined && provider.authorize(key)) },
-      body: body.length === 0 ? undefined : body,
+      body: body.length === 0 ? undefined : kept === undefined ? body : askOf(kept, body, upstream.config),
       signal: stop.signal,
     })
     const isWell = answer.status >= 200 && answer.status < 300
@@ -55,7 +58,7 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
     }
     response.writeHead(answer.status, forCaller(answer.headers))
     if (failed === undefined)
-      await pipeWhole(answer, response, gone, idleTimeoutMs, () => gone.throwIfAborted())
+      await pipeWhole(answer, response, gone, idleTimeoutMs, () => gone.throwIfAborted(), tell)
     else response.end(failed)
     return undefined
   } catch (error) {
@@ -67,4 +70,17 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
     clearTimeout(late)
     gone.removeEventListener('abort', onGone)
   }
+}
+
+/** Which upstream it goes to, and under which path there. */
+function placeOf({ config, provider, endpoint, path, url, kept, to }: Passing) {
+  if (to !== undefined) return { upstream: to, path }
+  const all = [...config.upstreams.values()].filter((one) => one.provider === provider)
+  return (kept === undefined ? undefined : kept.find(endpoint, url, all)) ?? { upstream: all[0], path }
+}
+
+function askOf(kept: KeptCall, bytes: Buffer, upstream: UpstreamConfig): string {
+  const body = jsonIn(bytes)
+  if (body === undefined) throw new BadBody('', 'the body is not a JSON object')
+  return JSON.stringify(kept.ask(body, upstream))
 }

@@ -8,6 +8,8 @@ export interface Provider {
   readonly endpoints: readonly Endpoint[]
   /** Where some of them are about jobs. */
   readonly jobs?: Jobs
+  /** Words with which paths begin, behind `/v1`, below which it keeps things for everybody who has its key. */
+  readonly keeps: readonly string[]
   /** Where a caller may put a key instead of `Authorization`, in lower case. */
   readonly keyHeader?: string
   /** Whether a call that other providers know as well is this one's. */
@@ -57,6 +59,21 @@ export interface Endpoint {
   readonly takes?: 'json' | 'form' | 'any'
   /** In its place, where the call is about work that goes on after its answer. */
   readonly job?: JobCall
+  /** Where its calls or answers name what the provider keeps. */
+  readonly kept?: Kept
+}
+
+/** What calls and answers say of what a provider keeps under ids of its own. All of it is pure. */
+export interface Kept {
+  /**
+   * The body with ids as the upstream knows them. `open` answers undefined for what this caller was not given. Throws `UnknownId`
+   * where the call cannot do without, and `BadBody`.
+   */
+  ask?(body: Json, open: (id: string) => string | undefined): Json
+  /** Where a body names what is bound to no caller, as a JSON pointer. */
+  names?(body: Json): string | undefined
+  /** What an answer or an event says, with ids as the caller is to know them. Absent: there are none in it. */
+  tell?(said: Json, seal: (id: string) => string): Json
 }
 
 export type JobCall = 'create' | 'remix' | 'look' | 'list' | 'content' | 'remove'
@@ -124,6 +141,17 @@ export class BadBody extends Error {
   readonly path: string
   constructor(path: string, message: string) {
     super(message)
+    this.path = path
+  }
+}
+
+/** It names something that is not there, or not this caller's: both are answered alike. */
+export class UnknownId extends Error {
+  override readonly name = 'UnknownId'
+  /** Where in the body, as a JSON pointer; empty where it is in the path. */
+  readonly path: string
+  constructor(path: string, id: string) {
+    super(`nothing with the id '${id.slice(0, 256)}' was found`)
     this.path = path
   }
 }

@@ -86,6 +86,10 @@ export function createSplitter() {
   }
 }
 
+/** A frame that is written anew; its data is one line. */
+export const bytesOf = (event: string | undefined, data: string): Buffer =>
+  Buffer.from(`${event === undefined ? '' : `event: ${event}\n`}data: ${data}\n\n`)
+
 function frameOf(bytes: Buffer, text: string): Frame {
   let event: string | undefined
   let data: string | undefined

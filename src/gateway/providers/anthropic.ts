@@ -5,12 +5,14 @@ import {
   type Failure,
   type FailureKind,
   type Json,
+  type Kept,
   type Meter,
   type Provider,
   type Seen,
   type StreamReader,
 } from '../provider.ts'
 import { asked, boundIn, countOf, list, object, parse, textIn, withModel } from './body.ts'
+import { namedIn } from './names.ts'
 
 const TYPES: Readonly<Record<FailureKind, string>> = {
   invalid: 'invalid_request_error',
@@ -146,17 +148,23 @@ const emptyMessage = {
 const frame = (type: string, data: Json): string =>
   `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`
 
+/** Of messages nothing is told by an id, but files, containers and skills may be named. */
+const kept: Kept = {
+  names: ({ messages, system, tools, container }) => namedIn({ messages, system, tools, container }),
+}
+
 export const anthropic: Provider = {
   name: 'anthropic',
   keyHeader: 'x-api-key',
   // Models are at the same path as with OpenAI.
   isOwn: (headers) => headers['anthropic-version'] !== undefined,
   endpoints: [
-    { name: 'messages', method: 'POST', path: '/v1/messages', meter: messages },
-    { name: 'messages.count_tokens', method: 'POST', path: '/v1/messages/count_tokens' },
+    { name: 'messages', method: 'POST', path: '/v1/messages', meter: messages, kept },
+    { name: 'messages.count_tokens', method: 'POST', path: '/v1/messages/count_tokens', kept },
     { name: 'models', method: 'GET', path: '/v1/models' },
     { name: 'models', method: 'GET', path: '/v1/models/:id' },
   ],
+  keeps: ['messages', 'files', 'skills', 'sessions', 'agents', 'environments', 'organizations'],
   authorize: (key) => ({ 'x-api-key': key }),
   failure,
   failureInStream: (failed) => frame('error', failure(failed)),

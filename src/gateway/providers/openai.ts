@@ -23,6 +23,7 @@ import {
   tokensOf,
   withModel,
 } from './body.ts'
+import { KEEPS, keptChat, keptEndpoints, keptResponses, keptSpeech } from './openai-kept.ts'
 import { imageEdits, images, speech, transcriptions, translations } from './openai-media.ts'
 import { responses } from './openai-responses.ts'
 import { videoEndpoints, videos } from './openai-videos.ts'
@@ -172,28 +173,33 @@ const embeddings: Meter = {
   },
 }
 
-const post = (name: string, path: string, meter: Meter, takes: Endpoint['takes'] = 'json'): Endpoint => ({
-  ...{ name, method: 'POST', path, meter, takes },
-})
+const post = (
+  name: string,
+  path: string,
+  meter: Meter,
+  { takes = 'json', ...more }: Pick<Endpoint, 'takes' | 'kept'> = {},
+): Endpoint => ({ ...{ name, method: 'POST', path, meter, takes }, ...more })
 
 export const openai: Provider = {
   name: 'openai',
   endpoints: [
-    post('chat.completions', '/v1/chat/completions', chat),
-    post('responses', '/v1/responses', responses),
+    post('chat.completions', '/v1/chat/completions', chat, { kept: keptChat }),
+    post('responses', '/v1/responses', responses, { kept: keptResponses }),
+    ...keptEndpoints,
     post('completions', '/v1/completions', completions),
     post('embeddings', '/v1/embeddings', embeddings),
     post('images.generations', '/v1/images/generations', images),
-    post('images.edits', '/v1/images/edits', imageEdits, 'form'),
-    post('audio.speech', '/v1/audio/speech', speech),
-    post('audio.transcriptions', '/v1/audio/transcriptions', transcriptions, 'form'),
-    post('audio.translations', '/v1/audio/translations', translations, 'form'),
+    post('images.edits', '/v1/images/edits', imageEdits, { takes: 'form' }),
+    post('audio.speech', '/v1/audio/speech', speech, { kept: keptSpeech }),
+    post('audio.transcriptions', '/v1/audio/transcriptions', transcriptions, { takes: 'form' }),
+    post('audio.translations', '/v1/audio/translations', translations, { takes: 'form' }),
     { name: 'moderations', method: 'POST', path: '/v1/moderations' },
     { name: 'models', method: 'GET', path: '/v1/models' },
     { name: 'models', method: 'GET', path: '/v1/models/:id' },
     ...videoEndpoints,
   ],
   jobs: videos,
+  keeps: KEEPS,
   authorize: (key) => ({ authorization: `Bearer ${key}` }),
   failure,
   failureInStream: (failed) => `data: ${JSON.stringify(failure(failed))}\n\n`,
