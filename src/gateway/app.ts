@@ -162,7 +162,7 @@ export function createGateway(options: GatewayOptions): Gateway {
           endpoint,
           path,
           to: found.own?.upstream,
-          ...{ kept, url },
+          ...{ account, kept, url },
           gone: gone.signal,
         })
         if (told !== undefined) refuse(told)

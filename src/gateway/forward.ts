@@ -215,6 +215,7 @@ export function createForward({ config, upstreams, waiting, cut }: ForwardOption
     const { body, type } = await written(call, { model: target.model, bound })
     const { key, provider } = target.upstream
     const request = {
+      account: call.account,
       method: call.endpoint.method,
       path: call.path,
       headers: {

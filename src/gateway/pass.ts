@@ -17,6 +17,7 @@ export interface Passing {
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly provider: Provider
   readonly endpoint: Endpoint
+  readonly account: string
   readonly path: string
   /** Where the owner's rule for its path sends it; else to the first of its provider. */
   readonly to: UpstreamConfig | undefined
@@ -43,6 +44,7 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
     if (body === undefined) return tooBig(`a body is at most ${config.maxBodyBytes} bytes`)
     gone.throwIfAborted()
     const answer = await upstream.send({
+      account: passing.account,
       method: endpoint.method,
       path,
       headers: { ...forUpstream(request.headers), ...(key !== undefined && provider.authorize(key)) },

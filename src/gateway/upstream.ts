@@ -3,11 +3,13 @@
  */
 import type { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
-import { type Breaker, createBreaker } from '../../client/breaker.ts'
+import { createSharedBreaker } from './breaker.ts'
 import type { UpstreamConfig } from './config.ts'
 import { decoded } from './decoded.ts'
 
 export interface UpstreamRequest {
+  /** On whose behalf: none of them alone brings it to rest. */
+  readonly account: string
   readonly method: string
   /** With its query. */
   readonly path: string
@@ -42,7 +44,12 @@ export interface Upstream {
 
 /** Header fields larger than this are refused. */
 const MAX_HEADER_BYTES = 32 * 1024
-const BREAKER = { failures: 10, restMs: 1_000, maxRestMs: 30_000 }
+const BREAKER = { failures: 10, ofOneAccount: 4, restMs: 1_000, maxRestMs: 30_000 }
+/** Failures of connections that were never made: nothing that a caller says brings these about. */
+const UNREACHED = [
+  ...['UND_ERR_CONNECT_TIMEOUT', 'ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN'],
+  ...['EHOSTUNREACH', 'ENETUNREACH', 'EHOSTDOWN', 'ETIMEDOUT'],
+]
 /** Answers by which an upstream says that it is not well, rather than that the call is wrong. */
 const UNWELL = new Set([500, 502, 503, 504, 529])
 
@@ -57,7 +64,7 @@ export function createUpstream(config: UpstreamConfig): Upstream {
     maxHeaderSize: MAX_HEADER_BYTES,
     pipelining: 1,
   })
-  const breaker: Breaker = createBreaker({
+  const breaker = createSharedBreaker({
     ...BREAKER,
     now: () => performance.now(),
     random: Math.random,
@@ -73,8 +80,9 @@ export function createUpstream(config: UpstreamConfig): Upstream {
   return {
     config,
     failures,
-    async send({ method, path, headers, body, signal }) {
-      if (!breaker.admits())
+    async send({ account, method, path, headers, body, signal }) {
+      const pass = breaker.admit(account)
+      if (pass === undefined)
         throw failed('upstream_resting', `${config.name} has failed of late, and is not asked now`)
       try {
         const answer = await agent.request({
@@ -86,15 +94,16 @@ export function createUpstream(config: UpstreamConfig): Upstream {
           signal,
         })
         if (isUnwell(answer.statusCode)) {
-          breaker.failed()
+          pass.failed(true)
           count(String(answer.statusCode))
-        } else breaker.succeeded()
+        } else pass.succeeded()
         return unpacked(answer)
       } catch (error) {
         if (signal.aborted) throw signal.reason
         if (error instanceof UpstreamFailed) throw error
-        breaker.failed()
-        const isSlow = (error as { code?: string }).code === 'UND_ERR_HEADERS_TIMEOUT'
+        const { code = '' } = error as { readonly code?: string }
+        pass.failed(!UNREACHED.includes(code))
+        const isSlow = code === 'UND_ERR_HEADERS_TIMEOUT'
         throw isSlow
           ? failed('upstream_slow', `${config.name} did not answer in time`, error)
           : failed('upstream_unreachable', `${config.name} cannot be reached`, error)

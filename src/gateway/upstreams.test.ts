@@ -587,3 +587,27 @@ describe('upstreams', () => {
       })
   })
 })
+
+test('an upstream that fails one account again and again still serves the others; one that fails several rests', async (t) => {
+  const scene = await openGateway({
+    usual: ({ body }, response) =>
+      body.model === 'poison' ? say(response, {}, 500) : say(response, chatAnswer({ body } as never)),
+  })
+  t.after(() => scene.close())
+  const call = async (key: string, model: string) => {
+    const response = await fetch(`${scene.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ model, messages }),
+    })
+    const { error } = (await response.json()) as { error?: { code: string } }
+    return [response.status, error?.code]
+  }
+  const [mallory, ...others] = await Promise.all(
+    ['mallory', 'a', 'b', 'c'].map((id) => scene.account(id, '1000000')),
+  )
+  for (let n = 0; n < 30; n++) assert.deepEqual(await call(mallory as string, 'poison'), [500, undefined])
+  for (const key of others) assert.deepEqual(await call(key, 'm'), [200, undefined])
+  for (let n = 0; n < 4; n++) for (const key of others) await call(key, 'poison')
+  assert.deepEqual(await call(mallory as string, 'm'), [502, 'upstream_resting'])
+})

@@ -78,7 +78,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
 
   /** What the upstream says of it now; an end that is seen here is told at once. */
   async function ask(call: JobRequest, job: Job) {
-    const told = await jsonOf(await reach.send('GET', job.note, { signal: call.gone }))
+    const told = await jsonOf(await reach.send('GET', job.note, { account: call.account, signal: call.gone }))
     const seen = isWell(told.status) && told.json !== undefined ? call.jobs.see(told.json) : undefined
     return { ...told, seen: seen?.id === job.note.id ? seen : undefined }
   }
@@ -99,6 +99,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
       await books.see(job, told.seen)
     }
     const answer = await reach.send('GET', job.note, {
+      account: call.account,
       signal: call.gone,
       more: `/content${call.url.search}`,
       headers: forUpstream(call.request.headers),
@@ -120,7 +121,7 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
     const id = job.standing.request_id
     // What was made before it was deleted is charged all the same.
     const isOver = job.standing.state === 'settled' || (await isDone(call, job))
-    const answer = await reach.send('DELETE', job.note, { signal: call.gone })
+    const answer = await reach.send('DELETE', job.note, { account: call.account, signal: call.gone })
     if (!isWell(answer.status) && answer.status !== 404) return strange(call, job, await jsonOf(answer))
     drop(answer)
     if (!isOver) await books.cancel(job)

@@ -106,7 +106,8 @@ export function createOrders(given: OrdersOptions): Orders {
 
   /** What is made from another job is made where that is, and paid as that was. */
   async function remade(call: JobRequest, fields: Json, { standing, note }: Job) {
-    const told = await jsonOf(await reach.send('GET', note, { signal: call.gone }))
+    const { account } = call
+    const told = await jsonOf(await reach.send('GET', note, { account, signal: call.gone }))
     const upstream = config.upstreams.get(note.upstream)
     if (told.status === 404) return notFound(`there is no video ${standing.request_id} any more`)
     if (upstream === undefined || !isWell(told.status) || told.json === undefined)
@@ -219,6 +220,7 @@ export function createOrders(given: OrdersOptions): Orders {
     const sent = await writtenOf(order.brought, target.model)
     try {
       const answer = await upstream.send({
+        account: call.account,
         method: 'POST',
         path: pathOf(call.jobs, order.source),
         headers: {
@@ -270,14 +272,14 @@ export function createOrders(given: OrdersOptions): Orders {
       return failureOf(error)
     })
     if ('failure' in job) {
-      await takeBack(where)
+      await takeBack(where, account)
       const reason = 'it could not be noted where it is made'
       await engine.release({ account, request_id: id, reason }, callerOf(call)).catch(onFault)
       return job
     }
     if (job.note.id !== seen.id) {
       // Another node has placed the same order meanwhile.
-      await takeBack(where)
+      await takeBack(where, account)
       return given.look(call, job)
     }
     watch.add(job)
@@ -295,9 +297,12 @@ export function createOrders(given: OrdersOptions): Orders {
   }
 
   /** As well as can be: many upstreams do not let go of what they make. */
-  async function takeBack(where: { readonly upstream: string; readonly id: string }): Promise<void> {
+  async function takeBack(
+    where: { readonly upstream: string; readonly id: string },
+    account: string,
+  ): Promise<void> {
     try {
-      drop(await reach.send('DELETE', where, { signal: AbortSignal.timeout(10_000) }))
+      drop(await reach.send('DELETE', where, { account, signal: AbortSignal.timeout(10_000) }))
     } catch (error) {
       onFault(error)
     }

@@ -19,6 +19,8 @@ export interface Reach {
     method: 'GET' | 'DELETE',
     note: Pick<JobNote, 'upstream' | 'id'>,
     options: {
+      /** Whose it is. */
+      readonly account: string
       readonly signal: AbortSignal
       readonly more?: string
       readonly headers?: Readonly<Record<string, string>>
@@ -32,13 +34,14 @@ export function createReach(upstreams: ReadonlyMap<string, Upstream>): Reach {
   const jobsOf = (name: string) => upstreams.get(name)?.config.provider.jobs
   return {
     jobsOf,
-    async send(method, { upstream: name, id }, { signal, more = '', headers = {} }) {
+    async send(method, { upstream: name, id }, { account, signal, more = '', headers = {} }) {
       const upstream = upstreams.get(name)
       const jobs = jobsOf(name)
       if (upstream === undefined || jobs === undefined)
         throw new UpstreamFailed('upstream_unreachable', `there is no upstream ${name} any more`)
       const { key, provider } = upstream.config
       return upstream.send({
+        account,
         method,
         path: `${jobs.path}/${encodeURIComponent(id)}${more}`,
         headers: {

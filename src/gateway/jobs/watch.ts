@@ -108,7 +108,7 @@ export function createWatch({ engine, books, reach, config, onFault }: WatchOpti
   /** Answers whether it is over. */
   async function look(one: Watched, now: Millis): Promise<boolean> {
     if (!(await claim(one, now))) return true
-    const seen = await ask(one.job.note)
+    const seen = await ask(one.job)
     if (seen !== undefined) {
       one.heard = now
       return books.see(one.job, seen)
@@ -118,9 +118,10 @@ export function createWatch({ engine, books, reach, config, onFault }: WatchOpti
     return true
   }
 
-  async function ask(note: JobNote) {
+  async function ask({ note, standing }: Job) {
     try {
       const answer = await reach.send('GET', note, {
+        account: standing.account,
         signal: AbortSignal.any([closing.signal, AbortSignal.timeout(ASK_MS)]),
       })
       if (!isWell(answer.status)) {
