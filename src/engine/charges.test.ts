@@ -289,6 +289,35 @@ describe('an estimate is needed to decide', () => {
     )
     assert.match(error.message, /line 1 of the rate card of task/)
   })
+  test('what a line does not price is free to a caller who says so, in part and in all; attributes no line fits are not', async () => {
+    const features = {
+      task: { rate_card: [{ when: { model: 'm' }, per_unit: { units: 1 } }] },
+    }
+    const on = await scene(CREDITS_ONLY, { policy: { features } })
+    await on.grant('g', 10)
+    const free = { actor: 'gateway', unpriced: 'free' } as const
+    const ask = (request_id: string, estimate: object, model = 'm') => ({
+      ...{ request_id, account: 'a', feature: 'task', attributes: { model } },
+      estimate: estimate as Record<string, number>,
+    })
+    const all = await on.engine.reserve(ask('r', { units: 4, pages: 9 }), free)
+    assert.deepEqual([all.outcome, all.granted], ['allow', '4'])
+    const more = await on.engine.extend(
+      { request_id: 'r', account: 'a', step: 1, estimate: { units: 5, pages: 99, sheets: 1 } },
+      free,
+    )
+    assert.deepEqual([more.outcome, more.granted], ['allow', '5'])
+    const part = await on.engine.reserve(
+      { ...ask('s', { units: 40, pages: 9 }), min: { units: 1, pages: 9 } },
+      free,
+    )
+    assert.deepEqual([part.outcome, part.granted_estimate], ['partial', { units: '5', pages: '9' }])
+    assert.equal((await on.engine.reserve(ask('t', { pages: 9 }), free)).granted, '0')
+    await refused('price_missing', '/attributes', () =>
+      on.engine.reserve(ask('u', { units: 1 }, 'other'), free),
+    )
+    await on.agree()
+  })
   test('a dimension that a limit counts by is needed, and named', async () => {
     const on = await scene({
       waterfall: [

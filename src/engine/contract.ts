@@ -9,6 +9,11 @@ export interface Caller {
   readonly actor: string
   /** Where the key stands for one subject: requests of others are `forbidden` to it. */
   readonly subject?: wire.Subject | undefined
+  /**
+   * What a line has no price for costs nothing in an estimate, instead of being `price_missing`: for programs that name all that a
+   * provider may count, where an owner prices some of it.
+   */
+  readonly unpriced?: 'free' | undefined
 }
 
 /**

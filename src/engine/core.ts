@@ -30,9 +30,10 @@ function freshSalt(): string {
 }
 
 /** `crypto.hash` with its default output costs 0.6 µs for an entry. */
-export const contextOf = ({ actor, subject }: Caller): Context => ({
+export const contextOf = ({ actor, subject, unpriced }: Caller): Context => ({
   actor,
   subject,
+  isUnpricedFree: unpriced === 'free',
   salt: freshSalt(),
   sha256,
 })

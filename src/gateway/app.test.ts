@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
-import { after, afterEach, before, describe, test } from 'node:test'
+import { after, afterEach, before, describe, mock, test } from 'node:test'
 import { type GatewayScene, openGateway, say, UPSTREAM_KEY } from '../../test/gateway.ts'
 import { chatAnswer, chatStream, speakOpenai } from '../../test/openai-wire.ts'
 
@@ -245,7 +245,7 @@ describe('the gateway', () => {
   })
 })
 
-test('quantities that the policy has no price for are left out of what is held', async () => {
+test('quantities that the policy has no price for are free in what is held', async () => {
   const scene = await openGateway({
     usual: speakOpenai,
     policy: {
@@ -285,4 +285,37 @@ test('what only the owner can mend is answered 503, and official clients do not 
   assert.match(await response.text(), /feature_unknown/)
   assert.equal(scene.upstream.got.length, 0)
   await scene.close()
+})
+
+test('one question to the engine decides a call, whatever of it has a price, and a new price counts at once', async (t) => {
+  const policy = (...priced: readonly string[]) => ({
+    features: { chat: { rate_card: [{ per_unit: Object.fromEntries(priced.map((name) => [name, 10])) }] } },
+    plans: { plan: { waterfall: [{ credits: ['purchased' as const] }] } },
+  })
+  const scene = await openGateway({ usual: speakOpenai, policy: policy('output_tokens') })
+  t.after(() => scene.close())
+  const asked = mock.method(scene.engine, 'reserve')
+  const key = await scene.account('asks-once', '100000')
+  const call = async () => {
+    const from = asked.mock.callCount()
+    const response = await fetch(`${scene.url}${CHAT}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+      body: JSON.stringify({ ...body, max_tokens: 10 }),
+    })
+    await response.text()
+    assert.equal(response.status, 200)
+    assert.equal(asked.mock.callCount() - from, 1)
+    const answer = await asked.mock.calls.at(-1)?.result
+    return Number(answer?.granted)
+  }
+  assert.equal(await call(), 100)
+  const publish = (...priced: readonly string[]) =>
+    scene.engine.publishPolicy(JSON.stringify(policy(...priced)), undefined)
+  await publish('output_tokens', 'input_tokens')
+  assert.ok((await call()) > 100)
+  // Of another kind of call nothing at all is priced.
+  await publish('images')
+  assert.equal(await call(), 0)
+  await scene.settled('asks-once')
 })

@@ -7,7 +7,7 @@ import { createOutage, type Outage, type Unavailability } from '../../client/out
 import { memorySpool } from '../../client/spool.ts'
 import type { Caller, Engine } from '../engine.ts'
 import { ERRORS, SluiceError } from '../errors.ts'
-import type { AmountIn, DecisionAnswer, Operation, Quantities, QuantitiesIn } from '../wire.ts'
+import type { Operation, QuantitiesIn } from '../wire.ts'
 
 export interface Calls {
   /** What a caller's requests are let in by. */
@@ -43,7 +43,9 @@ export function createCalls(
   const callers = new Map<string, ReturnType<typeof createAccesses>>()
 
   function made(caller: Caller) {
-    const together = { call: (operation: Operation) => run(engine, operation, caller) }
+    // A gateway names all that a call may use: what the policy has no price for costs nothing.
+    const asks: Caller = { ...caller, unpriced: 'free' }
+    const together = { call: (operation: Operation) => run(engine, operation, asks) }
     return createAccesses({ together, outage, bounds, onUnavailable, onLost })
   }
 
@@ -70,53 +72,13 @@ export function createCalls(
 
 async function run(engine: Engine, operation: Operation, caller: Caller): Promise<unknown> {
   try {
-    return operation.op === 'reserve' || operation.op === 'extend'
-      ? await ask(engine, operation, caller)
-      : await tell(engine, operation, caller)
+    return await tell(engine, operation, caller)
   } catch (error) {
     throw problemFrom(...problemOf(error))
   }
 }
 
 type Call = (request: unknown, caller: Caller) => Promise<unknown>
-
-/** A gateway names all that a call may use; what the policy has no price for costs nothing, and is left out. */
-async function ask(
-  engine: Engine,
-  { op, ...request }: Extract<Operation, { op: 'reserve' | 'extend' }>,
-  caller: Caller,
-): Promise<DecisionAnswer> {
-  const free: Record<string, AmountIn> = {}
-  let asked = request
-  for (;;) {
-    try {
-      const answer = (await (engine[op] as Call)(asked, caller)) as DecisionAnswer
-      const { granted_estimate } = answer
-      // What is free is granted whole.
-      return granted_estimate === undefined
-        ? answer
-        : { ...answer, granted_estimate: { ...(free as Quantities), ...granted_estimate } }
-    } catch (error) {
-      const name = unpricedIn(error)
-      const amount = name === undefined ? undefined : asked.estimate?.[name]
-      if (name === undefined || amount === undefined) throw error
-      free[name] = amount
-      asked = {
-        ...asked,
-        estimate: without(asked.estimate, name),
-        ...('min' in asked && { min: without(asked.min, name) }),
-      }
-    }
-  }
-}
-
-function unpricedIn(error: unknown): string | undefined {
-  if (!(error instanceof SluiceError) || error.code !== 'price_missing') return undefined
-  return /^\/(?:estimate|min)\/(.+)$/.exec(error.detail.path ?? '')?.[1]
-}
-
-const without = (quantities: QuantitiesIn = {}, name: string): QuantitiesIn =>
-  Object.fromEntries(Object.entries(quantities).filter(([other]) => other !== name))
 
 /** Quantities of none say nothing. */
 function tell(engine: Engine, { op, ...request }: Operation, caller: Caller): Promise<unknown> {

@@ -50,6 +50,8 @@ export interface Context {
   readonly actor: string
   /** Where the actor stands for one subject only, requests of others are closed to it. */
   readonly subject?: Subject | undefined
+  /** Whether an estimate may name quantities that nothing prices: they cost nothing. */
+  readonly isUnpricedFree?: boolean
   /** Fresh and unguessable, the same in every run of this step. */
   readonly salt: string
   readonly sha256: Sha256

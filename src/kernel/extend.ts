@@ -90,7 +90,7 @@ function next(draft: Draft, request: RequestCell, op: ExtendOp): Decided {
   const priced =
     op.ask === undefined
       ? { cost: hold.granted, quantities: hold.estimate, line: undefined }
-      : priceAsk(feature, request.attributes, op.ask, plan)
+      : priceAsk(feature, request.attributes, op.ask, plan, draft.context.isUnpricedFree)
   if (op.used !== undefined) {
     request.progress = {
       costMicros: price(feature.card, request.attributes, op.used).costMicros,

@@ -28,8 +28,17 @@ export function featureOf(policy: Policy, name: string): Feature {
   })
 }
 
-/** Prices what is about to be used. What no line prices, and no guard of the plan meters, is a mistake of the caller's. */
-export function priceAsk(feature: Feature, attributes: Attributes, ask: Ask, plan: Plan): Priced {
+/**
+ * Prices what is about to be used. What no line prices, and no guard of the plan meters, is a mistake of the caller's, unless it is
+ * said to be free.
+ */
+export function priceAsk(
+  feature: Feature,
+  attributes: Attributes,
+  ask: Ask,
+  plan: Plan,
+  isUnpricedFree = false,
+): Priced {
   if (ask.kind === 'cost') return { cost: ask.costMicros, quantities: undefined, line: undefined }
   const quantities = ask.kind === 'estimate' ? ask.quantities : feature.defaultEstimate
   if (quantities === undefined) {
@@ -45,7 +54,7 @@ export function priceAsk(feature: Feature, attributes: Attributes, ask: Ask, pla
       remedy: 'send attributes that a line names, add a line without `when`, or send cost',
     })
   }
-  for (const name of priced.unpriced) {
+  for (const name of isUnpricedFree ? [] : priced.unpriced) {
     if (
       plan.guards.some(
         (guard) => guard.kind === 'rate' && guard.meter.kind === 'quantity' && guard.meter.quantity === name,

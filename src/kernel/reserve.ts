@@ -81,7 +81,7 @@ function again(draft: Draft, known: RequestCell, op: ReserveOp): Decided {
 function first(draft: Draft, op: ReserveOp): Decided {
   const feature = featureOf(draft.policy, op.feature)
   const plan = planOf(draft)
-  const priced = priceAsk(feature, op.attributes, op.ask, plan)
+  const priced = priceAsk(feature, op.attributes, op.ask, plan, draft.context.isUnpricedFree)
   const barred = barredBy(draft, plan, op)
   if (barred !== undefined) return refusal(draft, op, priced, barred)
 
