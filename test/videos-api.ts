@@ -24,6 +24,9 @@ export type VideosApi = Awaited<ReturnType<typeof startVideosApi>>
 
 export async function startVideosApi() {
   const videos = new Map<string, ApiVideo>()
+  const characters = new Map<string, object>()
+  /** What the last order said, by field. */
+  let ordered: Record<string, unknown> = {}
   /** Beyond what a connection keeps by itself. */
   const film = Buffer.alloc(3_000_001, 'film')
   const seen = { creates: 0, looks: 0, deletes: 0, files: 0 }
@@ -36,7 +39,11 @@ export async function startVideosApi() {
       object: 'video',
       status: 'queued',
       model: String(from?.model ?? fields.model ?? 'sora-2'),
-      seconds: String(from?.seconds ?? fields.seconds ?? '4'),
+      // What goes on behind a video is told with it.
+      seconds:
+        from !== undefined && fields.seconds !== undefined
+          ? String(Number(from.seconds) + Number(fields.seconds))
+          : String(from?.seconds ?? fields.seconds ?? '4'),
       size: String(from?.size ?? fields.size ?? '720x1280'),
       progress: 0,
       prompt: String(fields.prompt),
@@ -58,7 +65,12 @@ export async function startVideosApi() {
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(json))
     }
     if (await before?.(request, response)) return
-    if (request.method === 'POST' && (id === '' || what === 'remix')) {
+    if (request.method === 'GET' && id === 'characters') {
+      const character = characters.get(what)
+      return character === undefined ? tell(404, { error: { message: `no ${what}` } }) : tell(200, character)
+    }
+    const isNamed = id === 'edits' || id === 'extensions'
+    if (request.method === 'POST' && (id === '' || id === 'characters' || what === 'remix' || isNamed)) {
       const body = new Request('http://upstream', {
         method: 'POST',
         headers: { 'content-type': String(request.headers['content-type']) },
@@ -69,10 +81,20 @@ export async function startVideosApi() {
       const fields: Record<string, unknown> = isForm
         ? Object.fromEntries(await body.formData())
         : ((await body.json()) as Record<string, unknown>)
+      ordered = fields
+      if (id === 'characters') {
+        assert.ok(fields.video instanceof Blob)
+        const character = { id: `char_${characters.size}`, created_at: 1, name: fields.name }
+        characters.set(character.id, character)
+        return tell(200, character)
+      }
       if (fields.input_reference instanceof Blob) seen.files += 1
       if (fields.prompt === undefined)
         return tell(400, { error: { message: 'prompt is missing', code: 'missing', param: 'prompt' } })
-      return tell(200, make(fields, videos.get(id)))
+      const named = fields['video[id]'] ?? (fields.video as { id?: unknown } | undefined)?.id
+      const from = videos.get(isNamed ? String(named) : id)
+      if (isNamed && from === undefined) return tell(400, { error: { message: 'no such video' } })
+      return tell(200, make(fields, from))
     }
     const video = videos.get(id)
     if (video === undefined) return tell(404, { error: { message: `no video ${id}`, code: 'not_found' } })
@@ -119,6 +141,9 @@ export async function startVideosApi() {
       const video = [...videos.values()].at(-1)
       assert.ok(video !== undefined)
       return video
+    },
+    get ordered() {
+      return ordered
     },
     has: (id: string): boolean => videos.has(id),
     forget: (id: string): boolean => videos.delete(id),

@@ -145,7 +145,8 @@ export function createGateway(options: GatewayOptions): Gateway {
         const told = await jobs.handle(
           {
             ...{ request, response, url, account, subject: subjectOf(key), actor: key.id },
-            ...{ plan: await planOf(account), endpoint, jobs: provider.jobs, gone: gone.signal },
+            ...{ plan: await planOf(account), endpoint, kept, jobs: provider.jobs },
+            gone: gone.signal,
           },
           job,
         )

@@ -22,6 +22,7 @@ const told = (
 
 export const badRequest = (code: string, message: string): Told => told(400, 'invalid', code, message)
 export const notFound = (message: string): Told => told(404, 'not_found', 'not_found', message)
+export const unknownVideo = (id: string): Told => notFound(`there is no video ${id}`)
 export const tooBig = (message: string): Told => told(413, 'too_big', 'too_big', message)
 export const badUpstream = (code: string, message: string): Told => told(502, 'upstream', code, message)
 export const unauthorized = (message: string): Told => told(401, 'unauthorized', 'unauthorized', message)

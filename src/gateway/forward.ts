@@ -263,7 +263,10 @@ async function written(
 }
 
 /** Where it may be sent: of what it names as kept, each upstream knows its own. Throws where none knows all of it. */
-function placesOf(call: Metered, targets: readonly TargetConfig[]) {
+export function placesOf(
+  call: { readonly kept?: KeptCall | undefined; readonly body: Json },
+  targets: readonly TargetConfig[],
+) {
   const { kept, body } = call
   if (kept === undefined) return targets.map((target) => ({ target, body }))
   let wrong: unknown

@@ -5,6 +5,8 @@ import type { Ids, Owner } from './ids.ts'
 import { BadBody, type Endpoint, type Json, type Kept, UnknownId } from './provider.ts'
 
 export interface KeptCall {
+  /** Whether its bodies may name what is kept. */
+  readonly asks: boolean
   /** Whether its answers name what is kept: they are read, and written anew. */
   readonly tells: boolean
   /** The body as this upstream is to get it. Throws `UnknownId`, and `BadBody` where it names what nobody is bound to. */
@@ -42,6 +44,7 @@ export function keptBy(ids: Ids, owner: Owner, kept: Kept): KeptCall {
   }
 
   return {
+    asks: kept.ask !== undefined || kept.names !== undefined,
     tells: kept.tell !== undefined,
     ask(body, upstream) {
       const named = upstream.sharedStorage ? undefined : kept.names?.(body)

@@ -48,7 +48,7 @@ export async function passThrough(passing: Passing): Promise<Told | undefined> {
       method: endpoint.method,
       path,
       headers: { ...forUpstream(request.headers), ...(key !== undefined && provider.authorize(key)) },
-      body: body.length === 0 ? undefined : kept === undefined ? body : askOf(kept, body, upstream.config),
+      body: body.length === 0 ? undefined : kept?.asks === true ? askOf(kept, body, upstream.config) : body,
       signal: stop.signal,
     })
     const isWell = answer.status >= 200 && answer.status < 300

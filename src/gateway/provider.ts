@@ -76,7 +76,9 @@ export interface Kept {
   tell?(said: Json, seal: (id: string) => string): Json
 }
 
-export type JobCall = 'create' | 'remix' | 'look' | 'list' | 'content' | 'remove'
+/** The first four order one: anew, or from one that is there, which the path names for `remix` and the body for the others. */
+export type JobCall = JobOrder | 'look' | 'list' | 'content' | 'remove'
+export type JobOrder = 'create' | 'remix' | 'edit' | 'extend'
 
 /** How work is told that is ordered by one call and asked for by others. All of it is pure. */
 export interface Jobs {
@@ -85,7 +87,11 @@ export interface Jobs {
   /** How the ids begin that callers see. */
   readonly prefix: string
   /** What is ordered, from the fields of a body; `source` is the finished job that it goes on from. Throws `BadBody`. */
-  read(fields: Json, source: Json | undefined): JobAsked
+  read(fields: Json, source: Json | undefined, order: JobOrder): JobAsked
+  /** Which job a body goes on from. Throws `BadBody`. */
+  sourceIn(fields: Json): string
+  /** The same fields with another one. */
+  withSource(fields: Json, id: string): Json
   /** What an upstream tells of a job; undefined where it is no job that can be believed. */
   see(answer: Json): JobSeen | undefined
   /** The same for the caller: with the ids that it knows. */
@@ -98,6 +104,8 @@ export interface JobAsked {
   readonly quantities: Quantities
   /** What a rate card may ask beside the model. */
   readonly attributes: Readonly<Record<string, string>>
+  /** Charged as ordered: what is told of how much was made counts what it was made from as well. */
+  readonly isToldInAll?: true
 }
 export interface JobIds {
   /** As the upstream calls it, and as the caller does. */

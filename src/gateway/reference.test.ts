@@ -100,8 +100,9 @@ test('it has the quantities and attributes of each', () => {
   for (const { endpoints, jobs } of Object.values(PROVIDERS as Readonly<Record<string, Provider>>))
     for (const endpoint of endpoints) {
       const [quantities = '', attributes = ''] = told.get(`${endpoint.method} ${endpoint.path}`) ?? []
-      if (jobs !== undefined && (endpoint.job === 'create' || endpoint.job === 'remix')) {
-        const ordered = jobs.read({}, endpoint.job === 'remix' ? {} : undefined)
+      const order = (['create', 'remix', 'edit', 'extend'] as const).find((one) => one === endpoint.job)
+      if (jobs !== undefined && order !== undefined) {
+        const ordered = jobs.read({ seconds: '4' }, order === 'create' ? undefined : {}, order)
         assert.deepEqual(words(quantities), Object.keys(ordered.quantities), endpoint.name)
         assert.deepEqual(words(attributes), Object.keys(ordered.attributes), endpoint.name)
         continue

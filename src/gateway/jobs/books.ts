@@ -18,6 +18,8 @@ export interface JobNote {
   /** The job that it was made from. */
   readonly source?: string
   readonly asked: Quantities
+  /** It is charged so, whatever is told. */
+  readonly isToldInAll?: true
   /** What the whole order said, hashed, where the caller has a key for it. */
   readonly order?: string
   /** Which node asks the upstream about it, and until when, unless it says so again. */
@@ -77,7 +79,7 @@ export function createJobBooks({ engine, config, onFault, onEnded }: JobBooksOpt
       {
         request_id,
         account,
-        usage: { ...note.asked, ...seen?.quantities },
+        usage: { ...note.asked, ...(note.isToldInAll ? {} : seen?.quantities) },
         attributes: { ...attributes, ...seen?.attributes },
         // An end that nobody told is not to be taken for one that was.
         endpoint: seen === undefined ? `${ENDPOINT}.lost` : ENDPOINT,

@@ -337,6 +337,118 @@ describe('a video', () => {
     assert.equal(await chargedFor(engine, account, again.id), '240')
   })
 
+  const finished = async (videos: OpenAI['videos'], fields: Partial<OpenAI.VideoCreateParams> = {}) => {
+    const { id } = await videos.create({ prompt: 'a', ...fields })
+    const made = upstream.newest().id
+    upstream.end(made)
+    await videos.retrieve(id)
+    return { id, made }
+  }
+
+  for (const what of ['form', 'JSON'] as const)
+    test(`is edited, as long and as large as it is, by ${what}`, async () => {
+      const { account, secret } = await accountWith(engine, '1000')
+      const client = clientOf(url, secret)
+      const { videos } = client
+      const first = await finished(videos, { model: 'sora-2-pro', seconds: '8', size: '1280x720' })
+      const fields = { prompt: 'b', video: { id: first.id } }
+      const edited = await (what === 'form'
+        ? videos.edit(fields)
+        : client.post('/videos/edits', { body: fields }).then((made) => made as OpenAI.Video))
+      assert.match(edited.id, /^video_/)
+      assert.equal(edited.remixed_from_video_id, first.id)
+      const { video, 'video[id]': named } = upstream.ordered
+      assert.equal(named ?? (video as { id: string }).id, first.made)
+      assert.equal(await held(engine, account), '240')
+      upstream.end(upstream.newest().id)
+      await videos.retrieve(edited.id)
+      assert.equal(await chargedFor(engine, account, edited.id), '240')
+    })
+
+  test('goes on: what comes behind it is held and charged, and not all of it again', async () => {
+    const { account, secret } = await accountWith(engine, '1000')
+    const { videos } = clientOf(url, secret)
+    const first = await finished(videos, { seconds: '12' })
+    const longer = await videos.extend({ prompt: 'on', seconds: '8', video: { id: first.id } })
+    assert.equal(longer.seconds, '20')
+    assert.equal(await held(engine, account), '80')
+    upstream.end(upstream.newest().id)
+    assert.equal((await videos.retrieve(longer.id)).seconds, '20')
+    assert.equal(await chargedFor(engine, account, longer.id), '80')
+    // And on from there.
+    const longest = await videos.extend({ prompt: 'on', seconds: '4', video: { id: longer.id } })
+    assert.equal(longest.seconds, '24')
+    assert.equal(await held(engine, account), '40')
+    const copy = await videos.edit({ prompt: 'b', video: { id: longer.id } })
+    assert.equal(copy.seconds, '20')
+    assert.equal(await held(engine, account), '240')
+    const again = { headers: { 'idempotency-key': 'k' } }
+    const fields = { prompt: 'on', seconds: '4' as const, video: { id: first.id } }
+    const one = await videos.extend(fields, again)
+    assert.equal((await videos.extend(fields, again)).id, one.id)
+  })
+
+  test('goes on from none that is another’s, that somebody brings, or that is not named', async () => {
+    const { account, secret } = await accountWith(engine, '1000')
+    const stranger = clientOf(url, (await accountWith(engine, '1000')).secret)
+    const { videos } = clientOf(url, secret)
+    const first = await finished(videos)
+    const { creates } = upstream.seen
+    const from = (video: object) => ({ prompt: 'b', seconds: '4' as const, video: video as { id: string } })
+    const film = await toFile(Buffer.from('film'), 'film.mp4')
+    for (const id of [first.id, first.made, 'video_', ''])
+      for (const call of [
+        () => stranger.videos.edit(from({ id })),
+        () => stranger.videos.extend(from({ id })),
+      ])
+        await assert.rejects(call(), (error) => error instanceof OpenAI.NotFoundError)
+    for (const odd of [film, { id: first.id, more: 'x' }, { id: [first.id] }, [first.id]])
+      await assert.rejects(videos.edit(from(odd)), (error) => error instanceof OpenAI.BadRequestError)
+    const { seconds: _, ...without } = from({ id: first.id })
+    for (const seconds of [undefined, '0', '-4', '4.5', '1e9', 'x'])
+      await assert.rejects(
+        videos.extend({ ...without, seconds: seconds as never }),
+        (error) => error instanceof OpenAI.BadRequestError,
+      )
+    assert.equal(upstream.seen.creates, creates)
+    assert.equal(await held(engine, account), '0')
+    // What there is no money for is not made.
+    const poor = await accountWith(engine, '50')
+    const { videos: own } = clientOf(url, poor.secret)
+    const small = await finished(own)
+    await assert.rejects(own.extend({ ...from({ id: small.id }), seconds: '8' }), { status: 429 })
+    assert.equal(upstream.seen.creates, creates + 1)
+  })
+
+  test('has characters that are their maker’s alone, and cost nothing', async () => {
+    const { account, secret } = await accountWith(engine, '1000')
+    const stranger = clientOf(url, (await accountWith(engine, '1000')).secret)
+    const client = clientOf(url, secret)
+    const { videos } = client
+    const film = await toFile(Buffer.from('film'), 'film.mp4')
+    const { id } = await videos.createCharacter({ name: 'Mossy', video: film })
+    assert.match(String(id), /^char_\d+\.[\w-]{16}$/)
+    assert.equal((await videos.getCharacter(String(id))).id, id)
+    assert.equal(await held(engine, account), '0')
+    const raw = String(id).split('.')[0] as string
+    for (const wrong of [String(id), raw]) {
+      await assert.rejects(stranger.videos.getCharacter(wrong), { status: 404 })
+      const order = { body: { prompt: 'a', characters: [{ id: wrong }] } }
+      await assert.rejects(stranger.post('/videos', order), { status: 404 })
+    }
+    const { creates } = upstream.seen
+    const fields = { prompt: 'a', characters: [{ id }] }
+    await client.post('/videos', { body: fields })
+    assert.deepEqual(upstream.ordered.characters, [{ id: raw }])
+    await videos.create(fields as never)
+    assert.equal(upstream.ordered['characters[][id]'], raw)
+    assert.equal(upstream.seen.creates, creates + 2)
+    // A file of the upstream's is nobody's.
+    const named = { prompt: 'a', input_reference: { file_id: 'file-1' } }
+    await assert.rejects(videos.create(named), { status: 400 })
+    await assert.rejects(stranger.post('/videos', { body: named }), { status: 400 })
+  })
+
   test('ordered again under the same key is the same one', async () => {
     const { account, secret } = await accountWith(engine, '1000')
     const { videos } = clientOf(url, secret)

@@ -8,8 +8,9 @@ import type { Engine } from '../../engine.ts'
 import { SluiceError } from '../../errors.ts'
 import type { Subject } from '../../wire.ts'
 import type { GatewayConfig, PlanConfig } from '../config.ts'
-import { badRequest, badUpstream, notFound, type Told } from '../failures.ts'
+import { badRequest, badUpstream, type Told, unknownVideo as unknown } from '../failures.ts'
 import { forCaller, forUpstream } from '../headers.ts'
+import type { KeptCall } from '../kept.ts'
 import type { Endpoint, JobCall, Jobs, Json } from '../provider.ts'
 import type { Upstream } from '../upstream.ts'
 import type { Waiting } from '../waiting.ts'
@@ -29,6 +30,8 @@ export interface JobRequest {
   readonly plan: PlanConfig
   readonly endpoint: Endpoint
   readonly jobs: Jobs
+  /** Where the call may name what else is stored. */
+  readonly kept: KeptCall | undefined
   readonly gone: AbortSignal
 }
 
@@ -66,12 +69,12 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
   const orders = createOrders({ ...given, books, reach, watch, overdue: overdue.signal, look })
 
   async function handle(call: JobRequest, what: JobCall): Promise<Told | undefined> {
-    if (what === 'create') return orders.place(call, undefined)
+    if (what === 'create' || what === 'edit' || what === 'extend') return orders.place(call, what, undefined)
     if (what === 'list') return list(call)
     const id = idOf(call)
     const job = id.startsWith(call.jobs.prefix) ? await books.find(call.account, id, call.subject) : undefined
     if (job === undefined) return unknown(id)
-    if (what === 'remix') return orders.place(call, job)
+    if (what === 'remix') return orders.place(call, what, job)
     if (what === 'look') return look(call, job)
     return what === 'content' ? content(call, job) : remove(call, job)
   }
@@ -224,7 +227,6 @@ export function createJobDoor(given: JobDoorOptions): JobDoor {
   }
 }
 
-const unknown = (id: string): Told => notFound(`there is no video ${id}`)
 const requestId = ({ standing }: Job) => ({ 'x-sluice-request-id': standing.request_id })
 
 const shown = (jobs: Jobs, { standing, note }: Job, json: Json): Json =>

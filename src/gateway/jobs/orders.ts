@@ -17,10 +17,11 @@ import {
   notFound,
   refusalOf,
   type Told,
+  unknownVideo as unknown,
 } from '../failures.ts'
-import { badRouteOf, routeOf } from '../forward.ts'
+import { badRouteOf, placesOf, routeOf } from '../forward.ts'
 import { forCaller, forUpstream } from '../headers.ts'
-import type { JobAsked, Jobs, Json } from '../provider.ts'
+import type { JobAsked, JobOrder, Jobs, Json } from '../provider.ts'
 import { isUnwell, type Upstream, UpstreamFailed } from '../upstream.ts'
 import type { Waiting } from '../waiting.ts'
 import { digest, type Job, type JobBooks, jobId, jobsPrefix, type NewJob, persist } from './books.ts'
@@ -35,7 +36,7 @@ const MAX_ATTEMPTS = 16
 
 export interface Orders {
   /** `source` is the job that it goes on from. Answers what went wrong before anything was sent to the caller. */
-  place(call: JobRequest, source: Job | undefined): Promise<Told | undefined>
+  place(call: JobRequest, what: JobOrder, source: Job | undefined): Promise<Told | undefined>
 }
 
 export interface OrdersOptions {
@@ -54,6 +55,7 @@ export interface OrdersOptions {
 }
 
 interface Order {
+  readonly what: JobOrder
   readonly feature: string
   readonly asked: JobAsked
   readonly targets: readonly TargetConfig[]
@@ -68,8 +70,8 @@ export function createOrders(given: OrdersOptions): Orders {
   /** Orders under a key that are being placed: the same order again waits for them. */
   const placing = new Map<string, Promise<unknown>>()
 
-  async function place(call: JobRequest, source: Job | undefined): Promise<Told | undefined> {
-    const order = await read(call, source)
+  async function place(call: JobRequest, what: JobOrder, named: Job | undefined): Promise<Told | undefined> {
+    const order = await read(call, what, named)
     if ('failure' in order) return order
     if (order.key === undefined) return anyTarget(call, order)
     const name = `${call.account} ${order.key}`
@@ -85,37 +87,50 @@ export function createOrders(given: OrdersOptions): Orders {
     }
   }
 
-  async function read(call: JobRequest, source: Job | undefined): Promise<Order | Told> {
+  async function read(call: JobRequest, what: JobOrder, named: Job | undefined): Promise<Order | Told> {
     const isForm = /^multipart\/form-data\b/i.test(call.request.headers['content-type'] ?? '')
     const brought = await readBody(call.request, isForm ? 'form' : 'json', config.maxBodyBytes)
     if ('failure' in brought) return brought
     const key = call.request.headers['idempotency-key']
     if (Array.isArray(key) || (key !== undefined && !/^[\x20-\x7e]{1,256}$/.test(key)))
       return badRequest('invalid', 'an Idempotency-Key is one line of at most 256 characters')
-    const common = { brought, source, key: key === undefined ? undefined : keyOf(call, key) }
+    const source = what === 'create' ? undefined : (named ?? (await sourceOf(call, brought.body)))
+    if (source !== undefined && 'failure' in source) return source
+    const common = { what, brought, source, key: key === undefined ? undefined : keyOf(call, key) }
     if (source !== undefined) {
-      const again = await remade(call, brought.body, source)
-      return 'failure' in again ? again : { ...common, ...again }
+      const again = await remade(call, what, brought.body, source)
+      if ('failure' in again) return again
+      const order = { ...common, ...again }
+      fieldsFor(call, order, again.targets[0] as TargetConfig)
+      return order
     }
-    const asked = call.jobs.read(brought.body, undefined)
+    const asked = call.jobs.read(brought.body, undefined, what)
     const route = routeOf(config, asked, call.endpoint)
     if (route === undefined) return badRouteOf(asked.model, call.endpoint)
-    const targets = call.plan.fallback ? route.targets : route.targets.slice(0, 1)
-    return { ...common, asked, feature: route.feature, targets }
+    const targets = placesOf(
+      { ...call, body: brought.body },
+      call.plan.fallback ? route.targets : route.targets.slice(0, 1),
+    )
+    return { ...common, asked, feature: route.feature, targets: targets.map(({ target }) => target) }
+  }
+
+  /** The job that a body names: the caller's own, or there is none. */
+  async function sourceOf(call: JobRequest, fields: Json): Promise<Job | Told> {
+    const id = call.jobs.sourceIn(fields)
+    const job = id.startsWith(call.jobs.prefix) ? await books.find(call.account, id, call.subject) : undefined
+    return job ?? unknown(id)
   }
 
   /** What is made from another job is made where that is, and paid as that was. */
-  async function remade(call: JobRequest, fields: Json, { standing, note }: Job) {
+  async function remade(call: JobRequest, what: JobOrder, fields: Json, { standing, note }: Job) {
     const { account } = call
     const told = await jsonOf(await reach.send('GET', note, { account, signal: call.gone }))
     const upstream = config.upstreams.get(note.upstream)
     if (told.status === 404) return notFound(`there is no video ${standing.request_id} any more`)
     if (upstream === undefined || !isWell(told.status) || told.json === undefined)
       return badUpstream('upstream_wrong', 'the upstream cannot tell of what it is to be made from')
-    const asked = call.jobs.read(fields, {
-      ...told.json,
-      model: standing.attributes.model ?? told.json.model,
-    })
+    const model = standing.attributes.model ?? told.json.model
+    const asked = call.jobs.read(fields, { ...told.json, model }, what)
     return { asked, feature: standing.feature, targets: [{ upstream, model: undefined }] }
   }
 
@@ -217,12 +232,12 @@ export function createOrders(given: OrdersOptions): Orders {
   ): Promise<Made | { readonly told: Told; readonly another: boolean }> {
     const upstream = upstreams.get(target.upstream.name) as Upstream
     const { key, provider } = target.upstream
-    const sent = await writtenOf(order.brought, target.model)
+    const sent = await writtenOf(order.brought, fieldsFor(call, order, target), target.model)
     try {
       const answer = await upstream.send({
         account: call.account,
         method: 'POST',
-        path: pathOf(call.jobs, order.source),
+        path: pathOf(call, order),
         headers: {
           ...forUpstream(call.request.headers),
           'content-type': sent.type,
@@ -264,6 +279,7 @@ export function createOrders(given: OrdersOptions): Orders {
     const fresh: NewJob = {
       ...where,
       asked: order.asked.quantities,
+      ...(order.asked.isToldInAll && { isToldInAll: true }),
       ...(order.key !== undefined && { order: orderOf(order) }),
       ...(order.source !== undefined && { source: order.source.standing.request_id }),
     }
@@ -316,8 +332,16 @@ interface Made {
   readonly answer: ToldJson
 }
 
-const pathOf = (jobs: Jobs, source: Job | undefined): string =>
-  source === undefined ? jobs.path : `${jobs.path}/${encodeURIComponent(source.note.id)}/remix`
+const pathOf = ({ endpoint }: JobRequest, { what, source }: Order): string =>
+  what === 'remix' && source !== undefined
+    ? endpoint.path.replace(':id', encodeURIComponent(source.note.id))
+    : endpoint.path
+
+/** What goes to this upstream: with the ids that it knows. Throws where the caller has none of them. */
+function fieldsFor(call: JobRequest, { what, brought, source }: Order, { upstream }: TargetConfig): Json {
+  const fields = call.kept?.ask(brought.body, upstream) ?? brought.body
+  return source === undefined || what === 'remix' ? fields : call.jobs.withSource(fields, source.note.id)
+}
 
 const callerOf = ({ actor, subject }: JobRequest): Caller => ({ actor, subject })
 
@@ -328,12 +352,17 @@ const keyOf = ({ account, subject = {}, endpoint, url }: JobRequest, key: string
 const orderOf = ({ brought }: Order): string => digest(JSON.stringify(brought.body)).slice(0, 16)
 
 /** Written anew from what was read, so that no upstream finds another order in the same bytes. */
-async function writtenOf({ body, form }: Brought, model: string | undefined) {
+async function writtenOf({ body, form }: Brought, fields: Json, model: string | undefined) {
   if (form === undefined)
     return {
       type: 'application/json',
-      bytes: JSON.stringify(model === undefined ? body : { ...body, model }),
+      bytes: JSON.stringify(model === undefined ? fields : { ...fields, model }),
     }
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === body[name]) continue
+    form.delete(name)
+    for (const one of [value].flat()) form.append(name, String(one))
+  }
   if (model !== undefined) form.set('model', model)
   const whole = new Response(form)
   return { type: whole.headers.get('content-type') as string, bytes: Buffer.from(await whole.arrayBuffer()) }

@@ -1,5 +1,16 @@
 /** OpenAI's videos: ordered by one call, rendered for minutes, then downloaded. */
-import { BadBody, type Endpoint, type JobAsked, type JobCall, type Jobs, type Json } from '../provider.ts'
+import {
+  BadBody,
+  type Endpoint,
+  type JobAsked,
+  type JobCall,
+  type Jobs,
+  type Json,
+  type Kept,
+  UnknownId,
+} from '../provider.ts'
+import { list, object } from './body.ts'
+import { namedIn } from './names.ts'
 
 /** The API's own defaults. */
 const USUAL = { model: 'sora-2', seconds: '4', size: '720x1280' }
@@ -10,17 +21,50 @@ const UPSTREAM_ID = /^[\w.~-]{1,200}$/
 /** Shorter ones are words that may stand in any sentence. */
 const TELLING_ID = 8
 
+/** Of a form the fields `a: [{ b }]` are `a[][b]`. */
+const CHARACTER = /^characters\[\d*\](?:\[id\])?$/
+
+/** A video is made with files and characters that are stored already. */
+const kept: Kept = {
+  names({ input_reference, ...fields }) {
+    const named = Object.keys(fields).find((name) => name.endsWith('[file_id]'))
+    return named === undefined ? namedIn({ input_reference }) : `/${named}`
+  },
+  ask(fields, open) {
+    const known = (id: unknown, path: string): string => {
+      const found = typeof id === 'string' ? open(id) : undefined
+      if (found === undefined) throw new UnknownId(path, String(id))
+      return found
+    }
+    return Object.fromEntries(
+      Object.entries(fields).map(([name, value]) => {
+        const path = `/${name}`
+        if (name === 'characters')
+          return [name, list(value).map((one) => ({ ...object(one), id: known(object(one)?.id, path) }))]
+        if (!CHARACTER.test(name)) return [name, value]
+        return [name, Array.isArray(value) ? value.map((id) => known(id, path)) : known(value, path)]
+      }),
+    )
+  },
+}
+/** What is told of a character. */
+const keptCharacters: Kept = {
+  tell: (said, seal) => ({ ...said, ...(typeof said.id === 'string' && { id: seal(said.id) }) }),
+}
+
 const call = (method: Endpoint['method'], path: string, job: JobCall): Endpoint => ({
-  name: 'videos',
-  method,
-  path,
-  job,
+  ...{ name: 'videos', method, path, job },
+  ...(method === 'POST' && { kept }),
 })
 
 export const videoEndpoints: readonly Endpoint[] = [
   call('POST', '/v1/videos', 'create'),
   call('GET', '/v1/videos', 'list'),
   call('POST', '/v1/videos/:id/remix', 'remix'),
+  call('POST', '/v1/videos/edits', 'edit'),
+  call('POST', '/v1/videos/extensions', 'extend'),
+  { name: 'videos.characters', method: 'POST', path: '/v1/videos/characters', kept: keptCharacters },
+  { name: 'videos.characters', method: 'GET', path: '/v1/videos/characters/:id', kept: keptCharacters },
   call('GET', '/v1/videos/:id/content', 'content'),
   call('GET', '/v1/videos/:id', 'look'),
   call('DELETE', '/v1/videos/:id', 'remove'),
@@ -29,15 +73,27 @@ export const videoEndpoints: readonly Endpoint[] = [
 export const videos: Jobs = {
   path: '/v1/videos',
   prefix: 'video_',
-  read(fields, source) {
-    // A remix is as long and as large as what it is made from.
+  read(fields, source, order) {
+    // What is made from another is as long and as large as that; what goes on behind it says how long it goes on.
     const from = source ?? fields
+    const isExtension = order === 'extend'
     return {
       model: wordOf(from.model, 'model'),
-      quantities: { seconds: secondsOf(from.seconds) },
+      quantities: { seconds: secondsOf(isExtension ? (fields.seconds ?? '') : from.seconds) },
       attributes: pictureOf(sizeOf(from.size)),
+      ...(isExtension && { isToldInAll: true }),
     }
   },
+  sourceIn(fields) {
+    const named = Object.keys(fields).filter((name) => name === 'video' || name.startsWith('video['))
+    const [name] = named
+    const id = name === 'video[id]' ? fields[name] : object(fields.video)?.id
+    if (named.length === 1 && typeof id === 'string') return id
+    // How long a film is that somebody brings is known when it has been rendered: nothing could be held for it.
+    throw new BadBody('/video', 'name a video that was made here, by its id')
+  },
+  withSource: (fields, id) =>
+    'video[id]' in fields ? { ...fields, 'video[id]': id } : { ...fields, video: { id } },
   see(answer) {
     const { id, status, object, seconds, size, error } = answer
     if (object !== 'video' || typeof id !== 'string' || !UPSTREAM_ID.test(id)) return undefined
