@@ -27,9 +27,14 @@ usual_output_tokens: 40`,
 const gateway = createGateway({ engine, config, onFault: (error) => console.error(error) })
 gateway.server.listen(0, '127.0.0.1')
 await once(gateway.server, 'listening')
-type Ask = { readonly id: number; readonly account: string; readonly plan?: string }
-process.on('message', async ({ id, account, plan }: Ask) => {
-  process.send?.({ id, told: plan === undefined ? await known(account) : await made(account, plan) })
+type Ask = { readonly id: number; readonly account: string; readonly plan?: string; readonly ends?: true }
+process.on('message', async ({ id, account, plan, ends }: Ask) => {
+  const told = ends
+    ? await endsOf(account)
+    : plan === undefined
+      ? await known(account)
+      : await made(account, plan)
+  process.send?.({ id, told })
 })
 process.send?.(`http://127.0.0.1:${(gateway.server.address() as AddressInfo).port}`)
 
@@ -42,4 +47,25 @@ async function made(account: string, plan: string): Promise<string> {
 async function known(account: string) {
   const used = await engine.usage(account, { from: 0, to: Date.now() + 1_000 })
   return { account: await engine.account(account), used }
+}
+
+/** Of each request: when it was decided last and until when it was held then, and when its hold ended; all by the journal's clock. */
+async function endsOf(account: string) {
+  const holds: Record<string, { decidedAt?: number; until?: number; endedAt?: number }> = {}
+  let cursor: string | undefined
+  do {
+    const page = await engine.entries(account, {
+      ...{ kinds: ['decision', 'usage', 'change'], limit: 100 },
+      ...(cursor !== undefined && { cursor }),
+    })
+    for (const { kind, at, request, body } of page.items) {
+      if (request === undefined) continue
+      holds[request] ??= {}
+      const hold = holds[request]
+      if (kind !== 'decision') hold.endedAt = at
+      else Object.assign(hold, { decidedAt: at, until: body.expires_at })
+    }
+    cursor = page.next ?? undefined
+  } while (cursor !== undefined)
+  return Object.values(holds)
 }
