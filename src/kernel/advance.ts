@@ -8,7 +8,7 @@ import { price } from '../ledger/price.ts'
 import type { Millis } from '../units.ts'
 import { bookCharge, bookClosing } from './book.ts'
 import type { RequestCell } from './cells.ts'
-import { chargeHold } from './charge.ts'
+import { chargeHold, roomToCharge } from './charge.ts'
 import { copyAccount, copyRequest, type Draft } from './draft.ts'
 import { fail } from './faults.ts'
 import { expireGrant, nextRecurrence, recur, repayDebt, startRecurrences } from './grants.ts'
@@ -108,7 +108,9 @@ function expireHold(draft: Draft, request: RequestCell): void {
   draft.keep(request)
   request.exitBy = 'expiry'
   const charged = hold.onExpiry === 'charge'
-  const cost = !charged ? 0 : (request.progress?.costMicros ?? hold.granted)
+  const known = !charged ? 0 : (request.progress?.costMicros ?? hold.granted)
+  // Nobody can send a smaller amount in place of an hour that has passed: only as much as still fits is charged.
+  const cost = known === 0 ? 0 : Math.min(known, roomToCharge(draft, request))
   const quantities = !charged
     ? {}
     : request.progress === undefined

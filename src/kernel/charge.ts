@@ -7,7 +7,7 @@ import { owed } from '../ledger/books.ts'
 import type { Split, WindowMove } from '../ledger/entries.ts'
 import type { Grant, Subject } from '../ledger/grants.ts'
 import type { Quantities } from '../ledger/price.ts'
-import { add, type Micros, type Millis } from '../units.ts'
+import { add, MAX_MICROS, type Micros, type Millis } from '../units.ts'
 import type { GuardHold, Hold, Part, RequestCell } from './cells.ts'
 import { addToInstance, addToWindow, removeHoldEnd } from './counters.ts'
 import { coverage, effectiveRate, metered } from './decide.ts'
@@ -15,7 +15,7 @@ import type { Draft, Move } from './draft.ts'
 import { issueGrant } from './grants.ts'
 import { ruleOf, subjectCells, takePlaces } from './hold.ts'
 import { ABSORB, type Plan, type RateGuard, rateKey } from './plan.ts'
-import { rateGiveBack, rateTake } from './rates.ts'
+import { rateGiveBack, rateTake, rateView } from './rates.ts'
 import { withField, withoutField } from './records.ts'
 import { windowAt } from './windows.ts'
 
@@ -68,6 +68,16 @@ export function chargeHold(draft: Draft, request: RequestCell, use: Use, at: Mil
   draft.account.openHolds -= 1
   if (draft.account.openHolds === 0) draft.account.dueAt = null
   return spending
+}
+
+/** The most that a hold may be charged before a sum that counts it would leave the range of amounts. */
+export function roomToCharge(draft: Draft, { subject }: RequestCell): Micros {
+  const { account, plan } = draft
+  const cells = plan === undefined ? [] : Object.values(subjectCells(draft, plan, subject))
+  let most = account.books.charged
+  for (const { counters } of [account, ...cells])
+    for (const { used } of Object.values(counters.windows)) most = Math.max(most, used)
+  return MAX_MICROS - most
 }
 
 /** Charges what no hold stands for: all guards count it, none refuses it. A request that was admitted once has been counted as one. */
@@ -251,7 +261,10 @@ function countRate(draft: Draft, guard: RateGuard, subject: Subject, amount: num
   const counters = draft.counters(guard.by, subject)
   const effective = effectiveRate(guard, rateQuestion(draft, guard, subject, at))
   const key = rateKey(guard)
-  counters.rates = withField(counters.rates, key, rateTake(effective, counters.rates[key], amount, at))
+  const state = counters.rates[key]
+  // A rate that counts as much as can be counted is full all the same: what has happened is never refused for it.
+  const counted = Math.min(amount, MAX_MICROS - rateView(effective, state, at).used)
+  counters.rates = withField(counters.rates, key, rateTake(effective, state, counted, at))
 }
 
 function rateQuestion(draft: Draft, guard: RateGuard, subject: Subject, nowAt: Millis) {

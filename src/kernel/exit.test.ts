@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CREDITS_ONLY, HOUR, scene } from '../../test/scene.ts'
+import { CREDITS_ONLY, FEATURES, HOUR, scene } from '../../test/scene.ts'
+import type { PlanDocument } from '../policy/schema.ts'
+import { formatMicros } from '../units.ts'
 
 describe('a settle of a hold that was charged at its end tells what covers the use in all', () => {
   const plan = { ...CREDITS_ONLY, hold: { ttl: '10m', on_expiry: 'charge' } } as const
@@ -40,4 +42,46 @@ test('refunds whose ids run together make grants of their own', async () => {
   await on.refund('a:b', 'c')
   assert.deepEqual(await on.reading(), { g: '8', 'refund:a:b:c': '5', 'refund:a%3Ab:c': '7' })
   await on.agree()
+})
+
+describe('an account that counts as much as can be counted lives on when a hold ends', () => {
+  const OTHERS = { policy: { features: { ...FEATURES, other: { rate_card: [{ per_unit: { units: 1, tokens: 0 } }] } } } }
+  const MOST = '9007199254.740991'
+  const rates = [
+    { name: 'cost', rate: { meter: 'cost', limit: 10, per: '300d' } },
+    { name: 'tokens', rate: { meter: 'tokens', limit: 10, per: '300d', algorithm: 'fixed' } },
+  ] as const
+  const budget = [{ name: 'budget', budget: 10, per: '300d' }] as const
+  const allowance = { allowance: 'all', windows: [{ name: 'hour', limit: MOST, per: '1h' }] }
+  type On = Awaited<ReturnType<typeof scene>>
+  const all = (on: On, id: string) => on.record(id, { cost: MOST })
+  const tokens = (on: On, id: string) => on.record(id, { feature: 'other', usage: { tokens: MOST } })
+  // biome-ignore format: a row a line
+  const rows: readonly [what: string, plan: Partial<PlanDocument>, fill: (on: On) => Promise<unknown>, charged: string][] = [
+    ['in its books', {}, (on) => all(on, 'x'), '0'],
+    ['in its books, but for a little', {}, (on) => on.record('x', { cost: '9007199254' }), '0.740991'],
+    ['in a budget, of what allowances paid', { waterfall: [allowance], guards: budget }, (on) => all(on, 'x'), '0'],
+    ['in a rate over cost', { guards: [rates[0]] }, async (on) => { await all(on, 'x'); await on.refund('x', 'y') }, '7'],
+    ['in a rate over a quantity', { guards: [rates[1]] }, (on) => tokens(on, 'x'), '7'],
+  ]
+  for (const [what, plan, fill, charged] of rows) {
+    test(what, async () => {
+      const on = await scene({ ...CREDITS_ONLY, ...plan, hold: { ttl: '2h', on_expiry: 'charge' } }, OTHERS)
+      await on.grant('g', 1)
+      await on.reserve('r', { feature: 'other', estimate: { units: '0.000001' } })
+      await on.extend('r', 1, { used: { units: 7, tokens: 7 } })
+      await fill(on)
+      on.after(3 * HOUR)
+      assert.equal((await on.view()).open_holds, 0)
+      await on.record('after', 0)
+      const uses = await on.told('usage')
+      assert.ok(uses.some((entry) => entry.request === 'r'))
+      const ends = (await on.told('charge')).filter((entry) => entry.request === 'r')
+      assert.deepEqual(
+        ends.map((entry) => formatMicros('cost' in entry ? (entry.cost as number) : -1)),
+        [charged],
+      )
+      await on.agree()
+    })
+  }
 })
