@@ -1,7 +1,43 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CREDITS_ONLY, cu, scene } from '../../test/scene.ts'
+import { CREDITS_ONLY, cu, FEATURES, scene } from '../../test/scene.ts'
 import type * as wire from '../wire.ts'
+
+describe('a part is as large as a rate over a quantity has room for', () => {
+  // A unit and a token cost 1 CU, each request 10 more.
+  const card = [{ per_request: 10, per_unit: { units: 1, tokens: 1 } }]
+  const more = { policy: { features: { ...FEATURES, task: { rate_card: card } } } }
+  const plan = {
+    ...CREDITS_ONLY,
+    guards: [{ name: 'tokens', rate: { meter: 'tokens', limit: 50, per: '1h' } }],
+  } as const
+  // biome-ignore format: a row a line
+  const rows: readonly [what: string, credits: number, ask: Partial<wire.ReserveRequest>, granted: Record<string, string> | undefined][] = [
+    ['beside a fixed price', 500, { estimate: { tokens: 100 }, min_cost: 1 }, { tokens: '50' }],
+    ['beside what must stay whole', 5000, { estimate: { units: 1000, tokens: 100 }, min: { units: 1000, tokens: 16 } }, { units: '1000', tokens: '50' }],
+    ['and no larger than is paid for', 1036, { estimate: { units: 1000, tokens: 100 }, min: { units: 1000, tokens: 16 } }, { units: '1000', tokens: '26' }],
+    ['unless that is less than the minimum', 5000, { estimate: { tokens: 100 }, min: { tokens: 51 } }, undefined],
+  ]
+  for (const [what, credits, ask, granted] of rows) {
+    test(what, async () => {
+      const on = await scene(plan, more)
+      await on.grant('g', credits)
+      const answer = await on.reserve('r', { feature: 'task', ...ask })
+      assert.deepEqual(
+        [answer.outcome, answer.granted_estimate],
+        granted === undefined ? ['deny', undefined] : ['partial', granted],
+      )
+      await on.agree()
+    })
+  }
+  test('and there is none where it has no room at all, whatever the fixed price', async () => {
+    const on = await scene(plan, more)
+    await on.grant('g', 500)
+    await on.record('before', { feature: 'task', usage: { tokens: 50 } })
+    const ask = { feature: 'task', estimate: { tokens: 40 }, min_cost: 1 }
+    assert.equal((await on.reserve('r', ask)).outcome, 'wait')
+  })
+})
 
 describe('a part is granted whenever the minimum fits to the micro-unit', () => {
   // A unit costs 1 CU.

@@ -121,6 +121,7 @@ export function decide(question: Question): Verdict {
   let reason: Reason | undefined
   let countsPass = true
   let amountCap = cost
+  let shareCap = cost
   const guards: GuardState[] = []
   const freeAt: Millis[] = []
   for (const guard of plan.guards) {
@@ -130,8 +131,9 @@ export function decide(question: Question): Verdict {
     if (state.asks <= state.room) continue
     reason = firstReason(reason, refusalOf(state))
     noteFreeAt(state, question, freeAt)
-    if (countsAmount(guard)) amountCap = Math.min(amountCap, capIn(state, question))
-    else countsPass = false
+    if (!countsAmount(guard)) countsPass = false
+    else if (unitOf(guard) === 'cu') amountCap = Math.min(amountCap, state.room)
+    else shareCap = Math.min(shareCap, mulDivFloor(cost, state.room, state.asks))
   }
   const guardsPass = reason === undefined
 
@@ -140,10 +142,11 @@ export function decide(question: Question): Verdict {
   for (const purse of purses) available = Math.min(cost, available + purse.available)
   if (available < cost) reason = firstReason(reason, shortReason(purses, question))
 
-  const most = countsPass ? Math.min(amountCap, available) : 0
+  const payable = Math.min(amountCap, available)
+  const most = countsPass ? Math.min(payable, shareCap) : 0
   if (reason === undefined)
     return grant(question, 'allow', 'granted', cost, question.quantities, guards, purses, most, available)
-  const part = countsPass ? fittingPart(question, most, guards) : undefined
+  const part = most === 0 ? undefined : fittingPart(question, payable, guards)
   if (part !== undefined) {
     return grant(
       question,
@@ -298,12 +301,6 @@ function refusalOf(state: GuardState): Reason {
   if (state.guard.kind === 'concurrency') return 'concurrency_full'
   if (state.guard.kind === 'budget') return 'budget_spent'
   return state.asks > state.guard.capacity ? 'too_large' : 'rate_full'
-}
-
-/** The cost that a guard on amounts has room for; a quantity's room is taken in the request's own proportion. */
-function capIn(state: GuardState, question: Question): Micros {
-  const quantity = state.guard.kind === 'rate' && state.guard.meter.kind === 'quantity'
-  return quantity ? mulDivFloor(question.cost, state.room, state.asks) : state.room
 }
 
 // --- sources
@@ -615,7 +612,7 @@ function kindsOf(source: CreditsSource): string {
 // --- partial grants
 
 /**
- * The largest part of the request that fits under `most`, if it is welcome: quantities are scaled from the least that is of use, from
+ * The largest part of the request that costs at most `most` and fits under every rate over a quantity, if it is welcome: quantities are scaled from the least that is of use, from
  * what is held already, or from nothing, up to the estimate. What the least names in full stays whole, as the input of a model must.
  */
 function fittingPart(
@@ -625,7 +622,7 @@ function fittingPart(
 ): { cost: Micros; quantities: Quantities | undefined } | undefined {
   const { floor, quantities, line, least, base } = question
   const from = least ?? base?.quantities
-  if (floor === undefined || most === 0 || most < floor) return undefined
+  if (floor === undefined || most < floor) return undefined
   if (quantities === undefined || line === undefined) return { cost: most, quantities: undefined }
   const room = guards.filter((state) => state.guard.kind === 'rate' && state.guard.meter.kind === 'quantity')
   const already = base?.cost ?? 0
