@@ -168,6 +168,43 @@ describe('a long gap leaves what many steps would have left', () => {
   }
 })
 
+test('a grant that a policy adds begins in idle accounts with the next quiet pass', async () => {
+  const on = await scene(CREDITS_ONLY)
+  await on.publish(recurring(daily))
+  await on.engine.tidyUp()
+  on.clock.now = MIDNIGHT
+  await on.engine.tidyUp()
+  assert.deepEqual(await moved(on, 'issued'), ['2026-01-15T12:00 10', '2026-01-16T00:00 10'])
+  await on.agree()
+})
+
+describe('a grant that came once and is to recur', () => {
+  const once = recurring({ kind: 'plan', amount: 10 })
+  // biome-ignore format: a row a line
+  const ways: readonly [what: string, look: (on: Scene) => Promise<unknown>][] = [
+    ['used at once', (on) => on.record('r', 0)],
+    ['only swept', (on) => on.engine.tidyUp()],
+  ]
+  for (const [what, look] of ways) {
+    test(`does so from the next period on, and what it had given stays, in an account that is ${what}`, async () => {
+      const on = await scene(once)
+      await on.record('before', 4)
+      await on.publish(recurring(daily))
+      await look(on)
+      assert.equal(await available(on), '6')
+      on.clock.now = MIDNIGHT - 1
+      assert.equal(await available(on), '6')
+      on.after(1)
+      assert.equal(await available(on), '16')
+      on.after(DAY)
+      await on.engine.tidyUp()
+      assert.equal(await available(on), '21', 'the second period’s, and what rolled over from the first')
+      assert.deepEqual((await moved(on, 'issued')).length, 3)
+      await on.agree()
+    })
+  }
+})
+
 describe('on a change of plan', () => {
   const policy = {
     plans: { next: recurring({ kind: 'plan', amount: 30, every: 'day', rollover: 30 }), none: CREDITS_ONLY },

@@ -1,7 +1,8 @@
 /** Holds are closed within a second of their end; accounts that nobody uses are caught up by a quiet pass within a day. */
 import { sweepAccount } from '../kernel/account.ts'
-import { type AccountCell, type Key, type SubjectCell, subjectKey } from '../kernel/cells.ts'
+import { type AccountCell, type Key, type SubjectCell, SYSTEM, subjectKey } from '../kernel/cells.ts'
 import { dropIdleSubjects } from '../kernel/forget.ts'
+import { hasGrantsToBegin } from '../kernel/grants.ts'
 import type { Millis } from '../units.ts'
 import type { EngineMetrics } from './contract.ts'
 import { type Core, contextOf, SYSTEM_CALLER } from './core.ts'
@@ -56,7 +57,11 @@ export function createSweeper(
       )
   }
 
+  const policyInForce = () =>
+    core.run(SYSTEM, [], (_, env) => ({ result: { ok: env.policy.active }, writes: [], entries: [] }))
+
   async function tidyUp(): Promise<void> {
+    const { plans } = await policyInForce()
     let after: string | undefined
     for (;;) {
       const page = await store.accounts(
@@ -65,7 +70,9 @@ export function createSweeper(
       const now = await store.now()
       for (const account of page) {
         if (closed) return
-        if (creditsDue(account, now)) await sweepOne(account.id)
+        const plan = plans.get(account.plan)
+        if (creditsDue(account, now) || (plan !== undefined && hasGrantsToBegin(account, plan)))
+          await sweepOne(account.id)
         if (Object.keys(account.subjectCounts).length > 0) await dropIdle(account.id)
         await folder.tidy(account)
       }

@@ -161,9 +161,11 @@ export function sweepAccount(
   id: string,
 ): StepOutcome<Reply<{ readonly closed: number }>> {
   return onAccount(cells, env, context, id, (draft) => {
-    const { openHolds, dueAt, head } = draft.account
+    const { openHolds, dueAt, head, recurrences } = draft.account
     advance(draft)
-    const changed = draft.account.head.seq !== head.seq || draft.account.dueAt !== dueAt
+    const { account } = draft
+    const changed =
+      account.head.seq !== head.seq || account.dueAt !== dueAt || account.recurrences !== recurrences
     return { result: { closed: openHolds - draft.account.openHolds }, keep: changed }
   })
 }

@@ -4,7 +4,7 @@ import { owed } from '../ledger/books.ts'
 import type { Grant } from '../ledger/grants.ts'
 import { DEFAULT_PRIORITY } from '../ledger/grants.ts'
 import { formatMicros, MAX_MICROS, type Micros, type Millis } from '../units.ts'
-import { CELL_FORMAT } from './cells.ts'
+import { type AccountCell, CELL_FORMAT } from './cells.ts'
 import { namesOf } from './counters.ts'
 import { type Draft, type EntryLinks, MAX_LIVE_GRANTS } from './draft.ts'
 import { fail } from './faults.ts'
@@ -139,8 +139,29 @@ export function startRecurrences(draft: Draft, at: Millis): void {
   const { recurring } = namesOf(plan)
   for (const key in account.recurrences)
     if (!recurring.has(key)) account.recurrences = withoutField(account.recurrences, key)
-  for (const [key, grant] of recurring)
-    if (account.recurrences[key] === undefined) issueRecurring(draft, key, grant, at)
+  for (const [key, grant] of recurring) {
+    const begun = account.recurrences[key]
+    if (begun === undefined) issueRecurring(draft, key, grant, at)
+    else if (isToRecur(begun, grant)) {
+      // It came once until now. What was given stays, and the next comes when the present period ends.
+      const nextAt = boundsAt(present(grant.every, 'it recurs'), at, account).endAt
+      account.recurrences = withField(account.recurrences, key, { ...begun, nextAt })
+    }
+  }
+}
+
+type Begun = AccountCell['recurrences'][string]
+/** It came once, under an earlier policy. */
+const isToRecur = (begun: Begun, { every }: RecurringGrant): boolean =>
+  begun.nextAt === null && every !== undefined
+
+/** Whether a grant of the plan has not begun in an account, or is to recur from now on. */
+export function hasGrantsToBegin({ recurrences }: AccountCell, plan: Plan): boolean {
+  for (const [key, grant] of namesOf(plan).recurring) {
+    const begun = recurrences[key]
+    if (begun === undefined || isToRecur(begun, grant)) return true
+  }
+  return false
 }
 
 /** Issues the grant of the period that an instant lies in. */

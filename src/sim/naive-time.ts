@@ -161,7 +161,10 @@ export function beginGrants(books: Books, changed: boolean): void {
   const written = planOf(books).grants ?? []
   for (const one of written) {
     const name = one.name ?? one.kind
-    if (books.recurrences.some((recurrence) => recurrence.name === name)) continue
+    const begun = books.recurrences.find((recurrence) => recurrence.name === name)
+    // What came once and is to come again does so from the next period on.
+    if (begun?.nextAt === null && one.every !== undefined) begun.nextAt = periodEnd(books, one, books.now)
+    if (begun !== undefined) continue
     const grant = issue(books, one, books.now)
     books.recurrences.push({ name, grant, nextAt: grant.expiresAt })
   }
