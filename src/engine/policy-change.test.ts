@@ -242,9 +242,11 @@ describe('one customer’s exception', () => {
     await on.publish(plan)
     assert.deepEqual((await on.view()).overrides, [])
   })
-  test('counts no more open holds than a policy may say', async () => {
+  test('counts what comes in whole numbers in these, and no more open holds than a policy may say', async () => {
     const on = await scene(plan)
     await refused('invalid', '/overrides/0/limit', () => on.override('c', 2_001))
+    for (const name of ['c', 'r'])
+      await refused('invalid', '/overrides/0/limit', () => on.override(name, 0.5))
     await on.override('r', 50_000)
     await on.publish({ ...plan, guards: [{ name: 'r', concurrency: 3 }] })
     assert.equal((await on.view()).limits.find(({ name }) => name === 'r')?.limit, '2000')

@@ -344,7 +344,15 @@ function requireLimit(draft: Draft, name: string, dimension: string | undefined,
 
 function requireCountable(draft: Draft, name: string, limit: Micros | null, path: string): void {
   const guard = draft.plan === undefined ? undefined : namesOf(draft.plan).guards.get(name)
-  if (guard?.kind !== 'concurrency' || limit === null || limit <= MAX_CONCURRENCY * MICROS_PER_UNIT) return
+  if (guard === undefined || limit === null) return
+  const countsWhole =
+    guard.kind === 'concurrency' || (guard.kind === 'rate' && guard.meter.kind === 'requests')
+  if (countsWhole && limit % MICROS_PER_UNIT !== 0)
+    fail('invalid', `${name} counts whole ${guard.kind === 'rate' ? 'requests' : 'holds'}`, {
+      path,
+      remedy: 'send a whole number',
+    })
+  if (guard.kind !== 'concurrency' || limit <= MAX_CONCURRENCY * MICROS_PER_UNIT) return
   fail('invalid', `${name} counts at most ${MAX_CONCURRENCY} open holds`, {
     path,
     remedy: `send at most ${MAX_CONCURRENCY}`,
