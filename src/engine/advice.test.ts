@@ -190,6 +190,13 @@ describe('what holds of other requests keep is waited for, too', () => {
   })
 })
 
+test('a debt to which nothing can be added any more is told without credits, and is no error', async () => {
+  const on = await scene({ waterfall: [ALL_CREDITS] })
+  await on.record('r', { cost: '9007199254.740991' })
+  const { outcome, reason, unblock } = await on.reserve('s', 1)
+  assert.deepEqual([outcome, reason, unblock], ['deny', 'in_debt', undefined])
+})
+
 describe('everything that blocks together', () => {
   // biome-ignore format: a row a line
   const guards: readonly [what: string, guard: GuardDocument | undefined, before?: (on: Scene) => Promise<unknown>][] = [

@@ -3,7 +3,7 @@
  * later instant where something changes, so that following it gets through.
  */
 import { owed } from '../ledger/books.ts'
-import { add, type Micros, type Millis } from '../units.ts'
+import { add, MAX_MICROS, type Micros, type Millis } from '../units.ts'
 import { lookAhead } from './advance.ts'
 import type { Counters } from './cells.ts'
 import { decide, type Question, type Verdict } from './decide.ts'
@@ -133,11 +133,15 @@ function noteLater(later: Millis[], at: Millis, found: readonly Millis[]): void 
   }
 }
 
-/** Credits that would cover what is short: what is owed comes first, since a new grant repays it and frees the others. */
+/**
+ * Credits that would cover what is short: what is owed comes first, since a new grant repays it and frees the others.
+ * Undefined where no credits would, or more than can be counted.
+ */
 function creditsNeeded(plan: Plan, question: Question, verdict: Verdict): Micros | undefined {
   if (!plan.waterfall.some((source) => source.kind === 'credits')) return undefined
   const debt = owed(question.account.books)
   if (debt === 0) return add(question.cost, -verdict.available)
   const account = { ...question.account, books: { ...question.account.books, debt: 0 } }
-  return add(debt, Math.max(0, question.cost - decide({ ...question, account }).available))
+  const credits = debt + Math.max(0, question.cost - decide({ ...question, account }).available)
+  return credits <= MAX_MICROS ? credits : undefined
 }
