@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CREDITS_ONLY, FEATURES, HOUR, scene } from '../../test/scene.ts'
+import { CREDITS_ONLY, FEATURES, HOUR, refused, scene } from '../../test/scene.ts'
 import type { PlanDocument } from '../policy/schema.ts'
 import { formatMicros } from '../units.ts'
 
@@ -44,15 +44,47 @@ test('refunds whose ids run together make grants of their own', async () => {
   await on.agree()
 })
 
+test('a grant that a refund makes is one as any other, however long the ids are', async () => {
+  const on = await scene(CREDITS_ONLY)
+  const long = 'r'.repeat(128)
+  await on.record(long, 5)
+  await on.record('r', 3)
+  await on.grant('g', 8)
+  await on.refund(long, long)
+  await on.refund('r', 'f'.repeat(120))
+  const made = (await on.view()).credits.grants
+  assert.equal(made.length, 2)
+  for (const { id } of made) {
+    assert.match(id, /^refund:[!-~]{1,121}$/)
+    assert.equal((await on.engine.revokeGrant('a', id, {})).status, 'revoked')
+  }
+  await on.agree()
+})
+
+test('a refund down to a usage refuses quantities without a price, and gives nothing back', async () => {
+  const on = await scene(CREDITS_ONLY)
+  await on.grant('g', 20)
+  await on.record('r', { feature: 'task', usage: { units: 10, other: 2 } })
+  const before = await on.kept()
+  for (const usage of [{ unitz: 9 }, { units: 9, other: 2 }])
+    await refused('price_missing', `/usage/${Object.keys(usage).at(-1)}`, () =>
+      on.refund('r', 'f', { usage }),
+    )
+  assert.deepEqual(await on.kept(), before)
+  assert.equal((await on.refund('r', 'f', { usage: { units: 9 } })).refunded, '1')
+})
+
 describe('an account that counts as much as can be counted lives on when a hold ends', () => {
-  const OTHERS = { policy: { features: { ...FEATURES, other: { rate_card: [{ per_unit: { units: 1, tokens: 0 } }] } } } }
+  const OTHERS = {
+    policy: { features: { ...FEATURES, other: { rate_card: [{ per_unit: { units: 1, tokens: 0 } }] } } },
+  }
   const MOST = '9007199254.740991'
   const rates = [
     { name: 'cost', rate: { meter: 'cost', limit: 10, per: '300d' } },
     { name: 'tokens', rate: { meter: 'tokens', limit: 10, per: '300d', algorithm: 'fixed' } },
   ] as const
   const budget = [{ name: 'budget', budget: 10, per: '300d' }] as const
-  const allowance = { allowance: 'all', windows: [{ name: 'hour', limit: MOST, per: '1h' }] }
+  const allowance = { allowance: 'all', windows: [{ name: 'hour', limit: MOST, per: '1h' }] } as const
   type On = Awaited<ReturnType<typeof scene>>
   const all = (on: On, id: string) => on.record(id, { cost: MOST })
   const tokens = (on: On, id: string) => on.record(id, { feature: 'other', usage: { tokens: MOST } })

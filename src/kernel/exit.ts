@@ -190,7 +190,7 @@ function chargeDifference(draft: Draft, request: RequestCell, op: UseOp): Charge
   const corrected = { ...bill, corrects: { seq: charge.seq, difference } }
   request.state = 'settled'
   if (difference < 0) {
-    const spending = restore(draft, request, Math.min(-difference, charge.cost), creditId(request))
+    const spending = restore(draft, request, Math.min(-difference, charge.cost), creditId(draft, request))
     return close(draft, request, op, spending, {
       ...corrected,
       corrects: { seq: charge.seq, difference: -Math.min(-difference, charge.cost) },
@@ -371,7 +371,7 @@ export function refund(
 function giveBack(draft: Draft, request: RequestCell, op: RefundOp): Refunded {
   const charge = request.charge as Charge
   const amount = refundAmount(draft, request, charge, op)
-  const spending = restore(draft, request, amount, creditId(request, op.refundId))
+  const spending = restore(draft, request, amount, creditId(draft, request, op.refundId))
   const entry = {
     usage: charge.usageSeq,
     policy: request.policyVersion,
@@ -393,10 +393,14 @@ function giveBack(draft: Draft, request: RequestCell, op: RefundOp): Refunded {
 }
 
 /** A grant that a refund makes of debt already repaid: no two refunds share its id, whatever colons their own ids have. */
-function creditId({ id }: RequestCell, refundId?: string): string {
+function creditId(draft: Draft, { id }: RequestCell, refundId?: string): string {
   const request = id.replaceAll('%', '%25').replaceAll(':', '%3A')
-  return refundId === undefined ? `refund:${request}` : `refund:${request}:${refundId}`
+  const name = refundId === undefined ? request : `${request}:${refundId}`
+  // No name begins with a colon, so that no request's own is taken for a hash.
+  return `refund:${name.length <= MAX_CREDIT_NAME ? name : `:${draft.context.sha256(name)}`}`
 }
+/** So that `refund:` and this are an id as any other. */
+const MAX_CREDIT_NAME = 128 - 'refund:'.length
 
 function refundAmount(draft: Draft, request: RequestCell, charge: Charge, op: RefundOp): Micros {
   if (op.back === 'all') return charge.cost
@@ -413,7 +417,14 @@ function refundAmount(draft: Draft, request: RequestCell, charge: Charge, op: Re
       path: '/usage',
       remedy: 'give the amount to refund in place of usage',
     })
-  const cost = price(card, request.attributes, op.back.quantities).costMicros
+  const { costMicros: cost, unpriced } = price(card, request.attributes, op.back.quantities)
+  const [name] = unpriced
+  // A mistyped name would cost nothing, and all that was charged would go back.
+  if (name !== undefined)
+    fail('price_missing', `the rate card of ${request.feature} has no price for ${name} here`, {
+      path: `/usage/${name}`,
+      remedy: 'leave it out, or give the amount to refund in place of usage',
+    })
   if (cost > charge.cost)
     fail('invalid', 'this usage would cost more than stands charged', {
       path: '/usage',

@@ -166,6 +166,8 @@ export function refunded(
   }
   if (request.charges.length === 0) return expectCode(told, 'invalid', what)
   const before = chargedOf(request)
+  if (op.usage !== undefined && pricedFor(request, op.usage).unpriced.length > 0)
+    return expectCode(told, 'price_missing', what)
   const wanted = refundWanted(request, op, before)
   if (wanted < 0n || wanted > before) return expectCode(told, 'invalid', what)
   const answer = answerOf(told, what)
@@ -184,5 +186,8 @@ export function refunded(
 function refundWanted(request: RequestBook, op: wire.RefundRequest, before: bigint): bigint {
   if (op.amount !== undefined) return micros(op.amount)
   if (op.usage === undefined) return before
-  return before - priceOf(request.prices.features[request.feature], request.attributes, op.usage).cost
+  return before - pricedFor(request, op.usage).cost
 }
+
+const pricedFor = (request: RequestBook, usage: wire.QuantitiesIn) =>
+  priceOf(request.prices.features[request.feature], request.attributes, usage)
