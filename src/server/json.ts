@@ -3,8 +3,11 @@
  */
 import { isUtf8 } from 'node:buffer'
 import type { FastifyBodyParser, FastifyInstance } from 'fastify'
-import { SluiceError } from '../errors.ts'
-import { pointerPart } from './problem.ts'
+import { ERRORS, SluiceError } from '../errors.ts'
+import { JSON_WANTED, pointerPart } from './problem.ts'
+
+/** A change of what stands (RFC 7396): the body of a PATCH, and of no other call. */
+export const MERGE_PATCH = 'application/merge-patch+json'
 
 /** Takes the place of the framework's parser for `application/json`. An empty body is no body. */
 export function parseJsonStrictly(app: FastifyInstance): void {
@@ -20,7 +23,13 @@ export function parseJsonStrictly(app: FastifyInstance): void {
   }
   app.removeContentTypeParser(['application/json', 'text/plain'])
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, parser)
+  const patchParser: FastifyBodyParser<Buffer> = (request, body, done) =>
+    request.method === 'PATCH' ? parser(request, body, done) : done(notJson())
+  app.addContentTypeParser(MERGE_PATCH, { parseAs: 'buffer' }, patchParser)
 }
+
+const notJson = (): SluiceError =>
+  new SluiceError('media_type', ERRORS.media_type.says, { path: '/content-type', remedy: JSON_WANTED })
 
 /** A body as text. Bytes that are not UTF-8 would otherwise become another text without notice. */
 export function utf8(body: Buffer): string {

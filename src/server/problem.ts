@@ -57,7 +57,7 @@ export function sendProblem(reply: FastifyReply, error: SluiceError): FastifyRep
 }
 
 type Translation = readonly [code: ErrorCode, message: string, remedy: string, path?: string]
-const JSON_WANTED = 'Send one JSON value in UTF-8, with content-type application/json.'
+export const JSON_WANTED = 'Send one JSON value in UTF-8, with content-type application/json.'
 const FROM_FRAMEWORK: Readonly<Record<string, Translation>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: [
     'too_big',

@@ -40,6 +40,20 @@ describe('accounts', () => {
     assert.equal((await patch('/v1/accounts/acme', { status: 'active' })).headers.etag, '"5"')
   })
 
+  test('200, 415: a merge patch may say that it is one, and what is none may not', async () => {
+    const headers = { 'content-type': 'application/merge-patch+json' }
+    const send = (method: 'PATCH' | 'POST', url: string, body: object) =>
+      world.ask(method, url, { body, headers })
+    const { status, body } = await send('PATCH', '/v1/accounts/acme', { status: 'active' })
+    assert.deepEqual([status, body.status], [200, 'active'])
+    const wrong = await send('PATCH', '/v1/accounts/acme', { metadata: { tier: 5 } })
+    assert.deepEqual([wrong.status, wrong.body.path], [400, '/metadata/tier'])
+    const other = await send('POST', '/v1/accounts', { id: 'other', plan: 'plus' })
+    assert.deepEqual([other.status, other.body.code, other.body.path], [415, 'media_type', '/content-type'])
+    const { content } = (await world.get('/openapi.json')).body.paths['/v1/accounts/{id}'].patch.requestBody
+    assert.deepEqual(Object.keys(content), ['application/json', 'application/merge-patch+json'])
+  })
+
   test('200, 412: overrides replace limits by name, and are seen where the subject is asked for', async () => {
     const overrides = {
       subject: { user: 'u1' },

@@ -6,6 +6,7 @@ import type { AccountView as View } from '../../wire.ts'
 import { bindSubject } from '../auth.ts'
 import { ADMIN, ANY, type App, callerOf, type Door, READ } from '../door.ts'
 import { etagOf, ifMatch } from '../etag.ts'
+import { MERGE_PATCH } from '../json.ts'
 import { AccountParams, pageOf, pageQuery, subjectQuery, word } from '../query.ts'
 import { AccountView, EraseAnswer, pageAnswer } from '../schemas/answers.ts'
 import { AccountPatch, AccountRequest, EraseRequest, OverridesRequest } from '../schemas/requests.ts'
@@ -114,6 +115,7 @@ function readAndChange(app: App, { engine }: Door): void {
           scope: 'account',
           errors: ['account_unknown', 'plan_unknown', 'precondition_failed', 'clock_behind'],
         },
+        media: ['application/json', MERGE_PATCH],
       },
     },
     async ({ params, body, headers, key }, reply) =>
