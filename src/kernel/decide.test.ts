@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CREDITS_ONLY, cu, FEATURES, scene } from '../../test/scene.ts'
+import { CREDITS_ONLY, cu, FEATURES, HOUR, scene } from '../../test/scene.ts'
 import type * as wire from '../wire.ts'
 
 describe('a part is as large as a rate over a quantity has room for', () => {
@@ -30,6 +30,22 @@ describe('a part is as large as a rate over a quantity has room for', () => {
       await on.agree()
     })
   }
+  test('also of what costs nothing', async () => {
+    const free = [{ per_unit: { units: 0, tokens: 0 } }]
+    const on = await scene(plan, { policy: { features: { ...FEATURES, task: { rate_card: free } } } })
+    const ask = { feature: 'task', estimate: { units: 10, tokens: 100 } }
+    assert.equal((await on.reserve('r', ask)).outcome, 'deny')
+    const part = await on.reserve('r', { ...ask, min: { tokens: 10 } })
+    assert.deepEqual([part.outcome, part.granted_estimate], ['partial', { units: '4', tokens: '50' }])
+    for (const least of [{ min: { tokens: 1 } }, { min_cost: 0 }])
+      assert.equal((await on.reserve('s', { ...ask, ...least })).outcome, 'deny', 'nothing is left')
+    on.after(HOUR / 100)
+    assert.equal((await on.reserve('s', { ...ask, min_cost: 0 })).outcome, 'deny', 'nor half a token')
+    on.after(HOUR / 100)
+    const one = await on.reserve('s', { ...ask, min_cost: 0 })
+    assert.deepEqual(one.granted_estimate, { units: '0', tokens: '1' })
+    await on.agree()
+  })
   test('and there is none where it has no room at all, whatever the fixed price', async () => {
     const on = await scene(plan, more)
     await on.grant('g', 500)

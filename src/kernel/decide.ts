@@ -133,7 +133,8 @@ export function decide(question: Question): Verdict {
     noteFreeAt(state, question, freeAt)
     if (!countsAmount(guard)) countsPass = false
     else if (unitOf(guard) === 'cu') amountCap = Math.min(amountCap, state.room)
-    else shareCap = Math.min(shareCap, mulDivFloor(cost, state.room, state.asks))
+    else if (state.room > 0) shareCap = Math.min(shareCap, mulDivFloor(cost, state.room, state.asks))
+    else countsPass = false
   }
   const guardsPass = reason === undefined
 
@@ -146,7 +147,7 @@ export function decide(question: Question): Verdict {
   const most = countsPass ? Math.min(payable, shareCap) : 0
   if (reason === undefined)
     return grant(question, 'allow', 'granted', cost, question.quantities, guards, purses, most, available)
-  const part = most === 0 ? undefined : fittingPart(question, payable, guards)
+  const part = countsPass ? fittingPart(question, payable, guards) : undefined
   if (part !== undefined) {
     return grant(
       question,
@@ -291,6 +292,19 @@ export function metered(guard: RateGuard, cost: Micros, quantities: Quantities |
     case 'quantity':
       return quantities?.[guard.meter.quantity] ?? 0
   }
+}
+
+/** Whether more is asked for than is held already, by cost or on some rate's meter. */
+export function asksMore(question: Question): boolean {
+  return (
+    question.cost > 0 ||
+    question.plan.guards.some(
+      (guard) =>
+        guard.kind === 'rate' &&
+        applies(guard.features, question) &&
+        asksOf(guard, question, 0, question.quantities) > 0,
+    )
+  )
 }
 
 function countsAmount(guard: Guard): boolean {
@@ -622,7 +636,9 @@ function fittingPart(
 ): { cost: Micros; quantities: Quantities | undefined } | undefined {
   const { floor, quantities, line, least, base } = question
   const from = least ?? base?.quantities
-  if (floor === undefined || most < floor) return undefined
+  // What costs nothing is cut by rates over its quantities alone.
+  const isFree = question.cost === 0
+  if (floor === undefined || most < floor || (most === 0 && !isFree)) return undefined
   if (quantities === undefined || line === undefined) return { cost: most, quantities: undefined }
   const room = guards.filter((state) => state.guard.kind === 'rate' && state.guard.meter.kind === 'quantity')
   const already = base?.cost ?? 0
@@ -641,7 +657,9 @@ function fittingPart(
   }
   const scaled = scale(quantities, from, low)
   const cost = costOf(line, scaled) - already
-  if (cost <= 0 || cost < floor || !fits(low) || !atLeast(scaled, least)) return undefined
+  if (cost < floor || !fits(low) || !atLeast(scaled, least)) return undefined
+  const asksSome = room.some((state) => asksOf(state.guard as RateGuard, question, 0, scaled) > 0)
+  if (cost <= 0 && !(isFree && asksSome)) return undefined
   return { cost, quantities: scaled }
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CREDITS_ONLY, HOUR, MINUTE, START, scene } from '../../test/scene.ts'
+import { CREDITS_ONLY, FEATURES, HOUR, MINUTE, START, scene } from '../../test/scene.ts'
 import type * as wire from '../wire.ts'
 
 type PlanDocument = Parameters<typeof scene>[0]
@@ -35,6 +35,38 @@ describe('what would unblock an extend', () => {
       if (unblock.wait_until !== undefined) on.clock.now = unblock.wait_until
       else asked.cost = Number(unblock.at_most)
       assert.equal((await on.extend('r', 1, asked)).outcome, 'allow')
+      await on.agree()
+    })
+  }
+})
+
+describe('a rate over a quantity is asked by every extend that brings more of it', () => {
+  const plan = {
+    ...CREDITS_ONLY,
+    guards: [{ name: 'tokens', rate: { meter: 'tokens', limit: 50, per: '1h' } }],
+  } as const
+  // biome-ignore format: a row a line
+  const rows: readonly [what: string, price: Record<string, number>, first: Record<string, number>, more: (tokens: number) => Record<string, number>][] = [
+    ['of what costs nothing', { tokens: 0 }, { tokens: 30 }, (tokens) => ({ tokens })],
+    ['for the same cost', { units: 1, tokens: 0 }, { units: 5, tokens: 30 }, (tokens) => ({ units: 5, tokens })],
+    ['for a lower cost', { units: 1, tokens: 0 }, { units: 5, tokens: 30 }, (tokens) => ({ units: 4, tokens })],
+    ['for a higher cost', { units: 1, tokens: 1 }, { units: 5, tokens: 30 }, (tokens) => ({ units: 5, tokens })],
+  ]
+  for (const [what, price, first, more] of rows) {
+    test(what, async () => {
+      const task = { rate_card: [{ per_unit: price }] }
+      const on = await scene(plan, { policy: { features: { ...FEATURES, task } } })
+      await on.grant('g', 1000)
+      const { granted } = await on.reserve('r', { feature: 'task', estimate: first })
+      const tooMany = await on.extend('r', 1, { estimate: more(51) })
+      assert.deepEqual([tooMany.reason, tooMany.granted], ['rate_full', granted])
+      assert.equal((await on.extend('r', 1, { estimate: more(50) })).outcome, 'allow')
+      assert.equal((await on.reading()).tokens, '50')
+      assert.equal((await on.extend('r', 2)).outcome, 'allow', 'a heartbeat asks for nothing')
+      assert.equal((await on.extend('r', 3, { estimate: more(51) })).outcome, 'wait')
+      await on.agree()
+      await on.settle('r', { usage: { tokens: 7 } })
+      assert.equal((await on.reading()).tokens, '7')
       await on.agree()
     })
   }

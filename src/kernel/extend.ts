@@ -9,7 +9,7 @@ import { type Advice, advise } from './advise.ts'
 import { chargedBefore, type Decided, decidedBefore } from './answers.ts'
 import type { Cells, Hold, RequestCell } from './cells.ts'
 import { splitOf } from './charge.ts'
-import { decide, standing, type Verdict } from './decide.ts'
+import { asksMore, decide, standing, type Verdict } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { type Asked, growHold, missingSubjects, moveEnd, questionOf } from './hold.ts'
@@ -99,7 +99,7 @@ function next(draft: Draft, request: RequestCell, op: ExtendOp): Decided {
   }
   const asked = askedFor(request, hold, priced, op, rateLine(feature.card, request.attributes))
   const question = questionOf(draft, plan, asked, draft.nowAt)
-  const verdict: Verdict | undefined = asked.cost > 0 ? decide(question) : undefined
+  const verdict: Verdict | undefined = asksMore(question) ? decide(question) : undefined
   if (verdict?.outcome === 'refuse') {
     const held = { granted: hold.granted, endAt: present(request.expiresAt, 'open') }
     const { outcome, advice } = advise(draft, plan, asked, verdict, held)

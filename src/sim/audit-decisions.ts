@@ -181,7 +181,8 @@ function isGranted(books: Books, answer: wire.DecisionAnswer, ask: Ask, before =
     return true
   }
   const part = partOf(ask, granted, before)
-  if (reason !== undefined && (!isPartWelcome || (part ?? granted) < (ask.floor ?? 0n) || part === 0n)) {
+  const isNothing = part === 0n && ask.need > 0n
+  if (reason !== undefined && (!isPartWelcome || (part ?? granted) < (ask.floor ?? 0n) || isNothing)) {
     expectRefused(answer, reason)
     return false
   }
@@ -252,6 +253,7 @@ function hold(
   held.parts = isExtend ? joined(books, [...held.parts, ...parts]) : parts
   expectSame(answer.from, splitBySource(held.parts), 'the split')
   expectSame(amountOf(held.parts), micros(answer.granted), 'the sum of the split')
+  let countedMore = more > 0n
   for (const guard of guardsFor(books, request.feature, request.subject)) {
     if ('budget' in guard && more > 0n) {
       held.budgets.push({ window: open(books, budgetWindow(books, guard, request.subject)), amount: more })
@@ -261,14 +263,20 @@ function hold(
       const already = isExtend ? (held.quantities?.[meter] ?? 0n) : 0n
       const counted =
         meter === 'cost' ? more : meter === 'requests' ? 1n : (quantities?.[meter] ?? 0n) - already
-      // An extend that asks for no more asks its guards nothing.
-      if (counted <= 0n || (isExtend && more === 0n)) continue
+      if (counted <= 0n) continue
+      countedMore = true
       const { book, pace } = rateRoom(books, guard, request.subject)
       held.takes.push({ name: guard.name, meter, book, admission: admit(book, pace, counted, books.now) })
     }
   }
-  if (quantities !== undefined && (!isExtend || more > 0n)) held.quantities = quantities
+  if (quantities !== undefined && (!isExtend || countedMore)) held.quantities = quantities
 }
+
+/** An extend that asks for no more of anything asks its guards nothing. */
+const countsMore =
+  ({ quantities }: Ask) =>
+  (guard: ReturnType<typeof guardsFor>[number]): boolean =>
+    'rate' in guard && (quantities?.[guard.rate.meter] ?? 0n) > 0n
 
 /** A part is at least what the caller finds useful and at most what fits; quantities are those that it pays for. */
 function checkGrant(
@@ -353,7 +361,8 @@ function grow(
     priceOfPart: (part) => priceInMicros(request.prices, request, part),
     isExtend: true,
   }
-  if (need > 0n && !isGranted(books, answer, ask, before))
+  const asks = need > 0n || guardsFor(books, request.feature, request.subject).some(countsMore(ask))
+  if (asks && !isGranted(books, answer, ask, before))
     return checkLines(books, answer.limits, request.feature, request.subject)
   hold(books, request, answer, price, true)
   checkLines(books, answer.limits, request.feature, request.subject)

@@ -139,7 +139,8 @@ export function decide(books: Books, ask: Ask): Verdict {
   if (cover < ask.need) blockers.push(shortReason(books, ask))
   blockers.sort((a, b) => REASONS.indexOf(a) - REASONS.indexOf(b))
   const granted = least(...caps)
-  const isPartWelcome = ask.floor !== undefined && isCounted && granted > 0n && granted >= ask.floor
+  const isSome = granted > 0n || ask.need === 0n
+  const isPartWelcome = ask.floor !== undefined && isCounted && isSome && granted >= ask.floor
   return { blockers, granted, isPartWelcome, isUnsure }
 }
 
