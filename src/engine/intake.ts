@@ -186,7 +186,7 @@ const RESERVE_FIELDS = [
 export function reserveOp(given: wire.ReserveRequest): ReserveOp {
   onlyFields(given, RESERVE_FIELDS)
   const op = {
-    account: id(given.account, '/account'),
+    account: accountId(given.account, '/account'),
     requestId: wholeText(id(given.request_id, '/request_id')),
     subject: subject(given.subject),
     feature: id(given.feature, '/feature'),
@@ -239,7 +239,7 @@ export function extendOp(given: wire.ExtendRequest): ExtendOp {
   onlyFields(given, EXTEND_FIELDS)
   if (!Number.isSafeInteger(given.step) || given.step < 1) invalid('/step', 'not a step', 'count 1, 2, 3…')
   const op = {
-    account: id(given.account, '/account'),
+    account: accountId(given.account, '/account'),
     requestId: id(given.request_id, '/request_id'),
     step: given.step,
     ask: askOf(given),
@@ -318,7 +318,7 @@ function useOp(
       : { quantities: quantities(given.usage, '/usage') }
   const op = {
     by,
-    account: id(given.account, '/account'),
+    account: accountId(given.account, '/account'),
     requestId: wholeText(id(given.request_id, '/request_id')),
     subject: given.subject === undefined ? undefined : subject(given.subject),
     attributes: attributes(given.attributes),
@@ -337,7 +337,7 @@ function useOp(
 export function releaseOp(given: wire.ReleaseRequest): ReleaseOp {
   onlyFields(given, ['request_id', 'account', 'reason'])
   return {
-    account: id(given.account, '/account'),
+    account: accountId(given.account, '/account'),
     requestId: id(given.request_id, '/request_id'),
     reason: optionalText(given.reason, '/reason'),
   }
@@ -354,7 +354,7 @@ export function refundOp(account: string, requestId: string, given: wire.RefundR
         ? { quantities: quantities(given.usage, '/usage') }
         : ('all' as const)
   const op = {
-    account: id(account, '/account'),
+    account: accountId(account, '/account'),
     requestId: id(requestId, '/request_id'),
     refundId: id(given.refund_id, '/refund_id'),
     back,

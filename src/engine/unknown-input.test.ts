@@ -51,6 +51,28 @@ describe('what is unknown is named', () => {
       assert.deepEqual(await on.everything(), before)
     })
   }
+  // biome-ignore format: a row a line
+  const calls: readonly [what: string, call: (on: Scene, account: string) => Promise<unknown>][] = [
+    ['reserve', ({ engine }, account) => engine.reserve({ ...base, account, feature: 'job', cost: 1 })],
+    ['extend', ({ engine }, account) => engine.extend({ ...base, account, step: 1 })],
+    ['settle', ({ engine }, account) => engine.settle({ ...base, account, feature: 'job', cost: 1 })],
+    ['record', ({ engine }, account) => engine.record({ ...base, account, feature: 'job', cost: 1 })],
+    ['release', ({ engine }, account) => engine.release({ ...base, account })],
+    ['refund', ({ engine }, account) => engine.refund(account, 'r', { refund_id: 'f', reason: 'x' })],
+    ['grant', ({ engine }, account) => engine.grant(account, { id: 'g', kind: 'free', amount: 1 })],
+  ]
+  for (const [what, call] of calls) {
+    test(`an account that is Sluice’s own, or has a name like one, in a ${what}: no default plan makes it`, async () => {
+      const on = await scene(PLAN, { policy: { default_plan: 'plan' } })
+      const before = await on.everything()
+      for (const account of ['@system', '@x']) await refused('invalid', '/account', () => call(on, account))
+      assert.deepEqual(await on.everything(), before)
+      assert.deepEqual(
+        (await on.engine.accounts({})).items.map(({ id }) => id),
+        ['a'],
+      )
+    })
+  }
   test('before any policy is published, nothing is decided', async () => {
     const on = await scene(PLAN, { account: null, published: false })
     await refused('policy_missing', undefined, () => on.engine.createAccount({ id: 'a', plan: 'plan' }))
