@@ -196,7 +196,7 @@ const DOORS: readonly Door[] = [
   { what: 'grant', send: (on, body) => on.engine.grant('a', body as never), good: { id: 'h', kind: 'free', amount: 1 },
     fields: { id: ['plan:1', 'refund:x', ...NO_ID], kind: ['gold', '', 'constructor', null, undefined, 5, {}], amount: [0, '0', undefined, ...NO_AMOUNT], priority: [-1, 1.5, 1_000_001, '1', null, Number.NaN], starts_at: NO_INSTANT, expires_at: [START, 0, ...NO_INSTANT], features: [null, {}, [], 'job', [''], ['a b'], [null], [['job']], Array.from({ length: 33 }, () => 'job')], subjects: [null, [], 'u', {}, { user: [] }, { user: '' }, { user: null }, { user: [null] }, { user: Array.from({ length: 33 }, () => 'u') }, own('__proto__', 'u'), many(9, 'u')], reason: NO_TEXT } },
   { what: 'key', send: (on, body) => on.engine.createKey(body as never), good: { id: 'k', role: 'read' },
-    fields: { id: NO_ID, role: ['root', '', 'constructor', null, undefined, 5], account: ['@system', ...NO_ID.filter((id) => id !== undefined)], subject: NO_SUBJECT, expires_at: NO_INSTANT } },
+    fields: { id: NO_ID, role: ['root', '', 'constructor', null, undefined, 5], account: ['@system', ...NO_ID.filter((id) => id !== undefined)], subject: NO_SUBJECT, expires_at: [START, 1, ...NO_INSTANT] } },
 ]
 
 async function made(): Promise<Scene> {

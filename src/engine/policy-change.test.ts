@@ -242,6 +242,14 @@ describe('one customer’s exception', () => {
     await on.publish(plan)
     assert.deepEqual((await on.view()).overrides, [])
   })
+  test('that is over before it begins is refused', async () => {
+    const on = await scene(plan)
+    await on.override('r', 5, { until_at: START + HOUR })
+    const kept = await on.kept()
+    for (const until_at of [1, START - 1, START])
+      await refused('invalid', '/overrides/0/until_at', () => on.override('i/w', 25, { until_at }))
+    assert.deepEqual(await on.kept(), kept)
+  })
   test('counts what comes in whole numbers in these, and no more open holds than a policy may say', async () => {
     const on = await scene(plan)
     await refused('invalid', '/overrides/0/limit', () => on.override('c', 2_001))

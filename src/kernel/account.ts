@@ -300,6 +300,11 @@ export function overrideLimits(
       if (limitMicros !== null || !Object.hasOwn(next, name))
         requireLimit(draft, name, subject?.dimension, `/overrides/${place}/name`)
       requireCountable(draft, name, limitMicros, `/overrides/${place}/limit`)
+      if (limitMicros !== null && untilAt !== null && untilAt <= draft.nowAt)
+        fail('invalid', `the exception to ${name} would end before it counts`, {
+          path: `/overrides/${place}/until_at`,
+          remedy: 'send an instant after now, or leave it out',
+        })
       const { [name]: _, ...others } = next
       const override: Override | undefined =
         limitMicros === null ? undefined : { limit: limitMicros, untilAt, reason: op.reason }

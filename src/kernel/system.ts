@@ -148,12 +148,13 @@ export function createKey(
         remedy: 'use another id: a secret is told only once',
       })
     }
-    const cell: KeyCell = {
-      ...made,
-      v: CELL_FORMAT,
-      createdAt: Math.max(env.now, system.lastAt),
-      revokedAt: null,
-    }
+    const createdAt = Math.max(env.now, system.lastAt)
+    if (made.expiresAt !== null && made.expiresAt <= createdAt)
+      fail('invalid', 'the key would end before it can be used', {
+        path: '/expires_at',
+        remedy: 'send an instant after now',
+      })
+    const cell: KeyCell = { ...made, v: CELL_FORMAT, createdAt, revokedAt: null }
     const detail = { id: made.id, role: made.role, account: made.account, expires_at: made.expiresAt }
     const change: Change = { what: 'key_created', detail, cell: [key, cell], subject: made.subject }
     return commit(system, env, context, change, () => cell)
