@@ -31,7 +31,7 @@ const MOST_JOBS = 64
 
 export function auditCommand(): Command {
   return new Command('audit')
-    .description('recompute charges, balances, live state and the chain, and name each disagreement')
+    .description('recompute charges, balances, usage, live state and the chain, and name each disagreement')
     .argument('[accounts...]', 'these alone (default: all)')
     .option('--heads <file>', 'compare with heads that an earlier audit wrote: shows a rewritten end')
     .option('--write-heads <file>', 'write the heads, if nothing disagrees; keep the file elsewhere')

@@ -241,7 +241,7 @@ export interface Head {
 }
 export interface Disagreement {
   readonly account: string
-  /** `chain`, `private`, `checkpoint`, `charge`, `transfer`, `balance`, `window`, `hold`, `grant`, `missing`, `head`, `format` */
+  /** `chain`, `private`, `checkpoint`, `charge`, `transfer`, `balance`, `window`, `hold`, `grant`, `account`, `usage`, `missing`, `head`, `format` */
   readonly kind: string
   readonly message: string
   readonly seq?: number

@@ -13,13 +13,15 @@ import {
   type UsageEntry,
 } from '../ledger/entries.ts'
 import type { PlanDocument, PolicyDocument } from '../policy/schema.ts'
-import type { Store } from '../store.ts'
+import type { Store, UsageKept, UsageTotal } from '../store.ts'
 import type { Millis } from '../units.ts'
 import type { UsageQuery, UsageRow } from '../wire.ts'
+import { auditStore } from './audit.ts'
+import type { Disagreement } from './contract.ts'
 import { createCore } from './core.ts'
 import { erase } from './erase.ts'
 import { foldUsage } from './usage/fold.ts'
-import { SPANS_MS } from './usage/sums.ts'
+import { LONGEST_MS, readGroup, SPANS_MS } from './usage/sums.ts'
 import { usageRows } from './usage.ts'
 
 const PLAN: PlanDocument = {
@@ -229,11 +231,79 @@ async function history(seed: number, steps: number): Promise<void> {
   for (let step = 0; step < steps; step++) {
     await dice.one(acts)()
     if (dice.below(4) === 0) await agrees(on, zone, queryOf(dice, on.clock.now))
+    if (dice.below(10) === 0) assert.deepEqual(await found(on.store), [])
   }
   await foldUsage(core, 'a')
+  assert.deepEqual(await found(on.store), [])
+  for (let n = 0; n < 12; n++) {
+    const [what, wrong] = damaged(dice, await on.store.usage('a', EVER))
+    assert.ok((await found(storeWith(on.store, wrong))).length > 0, what)
+  }
   for (let n = 0; n < 20; n++) await agrees(on, zone, queryOf(dice, on.clock.now))
   await on.engine.close()
 }
+
+/** What an audit says about totals. */
+async function found(store: Store): Promise<readonly string[]> {
+  const told: string[] = []
+  const onDisagreement = ({ kind, message }: Disagreement) => told.push(`${kind}: ${message}`)
+  await auditStore(createCore(store), 35 * DAY, { accounts: ['a'], onDisagreement }, { actor: 'test' })
+  assert.ok(
+    told.every((one) => one.startsWith('usage: ')),
+    told.join('\n'),
+  )
+  return told
+}
+
+const EVER = SPANS_MS.map((spanMs) => ({ spanMs, from: 0, to: 2 * START }))
+
+/** The store, whose totals of usage are these. */
+const storeWith = (store: Store, { totals, ...state }: UsageKept): Store => ({
+  ...store,
+  usage: async (_account, ranges) => ({
+    ...state,
+    totals: totals.filter((total) =>
+      ranges.some(
+        ({ spanMs, from, to }) => total.spanMs === spanMs && total.startAt >= from && total.startAt < to,
+      ),
+    ),
+  }),
+})
+
+/** One thing about the totals is wrong: a field of one of them, one too few or too many, or how far they are said to stand. */
+function damaged(dice: Chance, kept: UsageKept): readonly [what: string, UsageKept] {
+  const total = dice.one(kept.totals)
+  const others = kept.totals.filter((one) => one !== total)
+  const as = (...some: UsageTotal[]): UsageKept => ({ ...kept, totals: [...others, ...some] })
+  const but = (fields: Partial<UsageTotal>) => as({ ...total, ...fields })
+  const group = JSON.stringify({ ...readGroup(total.group), feature: 'another' })
+  const [first, last] = [earliestOf(kept), latestOf(kept)]
+  return dice.one<readonly [string, UsageKept]>([
+    ['requests', but({ requests: total.requests + 1 })],
+    ['charged', but({ charged: total.charged - 1 })],
+    ['quantities', but({ quantities: { ...total.quantities, units: (total.quantities.units ?? 0) + 1 } })],
+    ['sources', but({ sources: { ...total.sources, overage: (total.sources.overage ?? 0) + 1 } })],
+    ['first at', but({ firstAt: total.firstAt - DAY })],
+    ['last at', but({ lastAt: total.lastAt + DAY })],
+    ['first seq', but({ firstSeq: 0 })],
+    ['last seq', but({ lastSeq: total.lastSeq + 1_000 })],
+    ['its group', but({ group })],
+    ['no group', but({ group: 'feature' })],
+    ['a total is missing', as()],
+    ['a total is there again', as(total, { ...total, startAt: total.startAt + 8 * total.spanMs, group })],
+    ['none', { ...kept, totals: [] }],
+    ['through less', { ...kept, through: kept.through - 1 }],
+    ['through more', { ...kept, through: kept.through + 1_000 }],
+    ['the earliest', { ...kept, earliestAt: first.startAt + LONGEST_MS }],
+    ['the latest', { ...kept, latestAt: last.startAt - LONGEST_MS }],
+    ['where they reach', { ...kept, latestAt: Number.MAX_SAFE_INTEGER }],
+  ])
+}
+
+const earliestOf = ({ totals }: UsageKept): UsageTotal =>
+  totals.reduce((one, other) => (other.startAt < one.startAt ? other : one))
+const latestOf = ({ totals }: UsageKept): UsageTotal =>
+  totals.reduce((one, other) => (other.startAt > one.startAt ? other : one))
 
 function known(error: unknown): void {
   if (!(error instanceof SluiceError)) throw error

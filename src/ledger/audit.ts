@@ -40,7 +40,7 @@ import {
 
 export type { Comparison } from './audit/cells.ts'
 export { type Checkpoint, readCheckpoint, readRetained, withoutPerson } from './audit/checkpoint.ts'
-export type { Finding, FindingKind } from './audit/findings.ts'
+export { type Finding, type FindingKind, type Tell, teller } from './audit/findings.ts'
 export type { LiveAccount, LiveCells, LiveGrantCell, LiveRequest, LiveSubject } from './audit/live.ts'
 export { auditSystem, type LiveKey, type LivePolicy, type SystemAudit } from './audit/system.ts'
 
@@ -48,6 +48,8 @@ export interface AuditOptions extends Prices {
   readonly sha256: Sha256
   /** Called for each disagreement as it is found. */
   readonly found: (finding: Finding) => void
+  /** Called with each entry that can be read, in order, and with the person it names where that part is sound. */
+  readonly read?: ((entry: Entry, person: PrivatePart | null) => void) | undefined
   /** A head kept elsewhere: the entry of that number must have that hash. */
   readonly head?: ChainHead | undefined
   /** Begin here: the first entry read is then the one after its head, and nothing before that is looked at. */
@@ -134,7 +136,9 @@ export function auditAccount(account: string, options: AuditOptions): AccountAud
     entry(stored) {
       guarded(tell, `entry ${stored.seq}`, () => {
         const link = chain.read(stored)
-        if (link !== undefined) reader.read(link)
+        if (link === undefined) return
+        options.read?.(link.entry, link.person)
+        reader.read(link)
       })
       if (stored.seq === edge) passed = { head: journal.head, state: stateOf(journal, () => true) }
       if (verify !== undefined && stored.seq === verify.head.seq)

@@ -21,14 +21,16 @@ import {
   type Finding,
   readCheckpoint,
   readRetained,
+  teller,
 } from '../../ledger/audit.ts'
 import type { ChainHead, StoredEntry } from '../../ledger/entries.ts'
-import type { AccountSnapshot, Moment, Store } from '../../store.ts'
+import type { AccountSnapshot, Moment, Store, UsageState } from '../../store.ts'
 import { formatMicros, type Millis } from '../../units.ts'
 import type { AuditedAccount, AuditMeans, AuditPart, Caller, Disagreement } from '../contract.ts'
 import { type Core, contextOf, sha256 } from '../core.ts'
 import { accountUnknown } from '../explain.ts'
 import { type Prices, readPrices } from './prices.ts'
+import { auditTotals, type TotalsAudit } from './totals.ts'
 
 const PAGE = 1_000
 /** Accounts with up to so many entries are read together, up to so many accounts and entries of them at once. */
@@ -124,23 +126,29 @@ function listen(account: string) {
 interface Known {
   readonly checkpoint: Checkpoint | undefined
   readonly base: Checkpoint | undefined
+  /** Where its totals of usage stand, read before its entries. */
+  readonly usage: UsageState
 }
 
 function begin(
-  { means, prices, horizonMs, retainedBefore }: Run,
+  { core, means, prices, horizonMs, retainedBefore }: Run,
   { account, kept: head, retained, edge }: Before,
-  { checkpoint, base }: Known,
+  { checkpoint, base, usage }: Known,
 ) {
   const from = base?.head.seq ?? 0
   const usable = checkpoint !== undefined && checkpoint.head.seq >= from ? checkpoint : undefined
   const resumed = means.fromCheckpoints === true && reaches(usable, head)
   const heard = listen(account)
   const { rateCard } = prices
+  const resume = resumed ? usable : base
+  const begun = Math.max(resume?.head.seq ?? 0, retained?.asOf ?? 0)
+  const totals = auditTotals(core.store, account, usage, begun, teller(account, heard.note))
   const audit = auditAccount(account, {
     ...{ sha256, rateCard, horizonMs, head, edge },
-    resume: resumed ? usable : base,
+    resume,
     verify: resumed ? undefined : usable,
     found: heard.note,
+    read: totals?.read,
   })
   if (retained !== undefined) {
     const { seq, before } = retained
@@ -172,7 +180,7 @@ function begin(
     ...(base === undefined || retained === undefined ? {} : { retainedBefore: retained.before }),
     ...(head !== undefined && head.seq < from ? { headGone: true as const } : {}),
   }
-  return { audit, heard, about }
+  return { audit, totals, heard, about }
 }
 
 /** A head that was kept elsewhere lies after the checkpoint, or at it: one before it can be compared only from the start. */
@@ -191,6 +199,7 @@ async function auditTogether(run: Run, group: readonly Before[]): Promise<Audite
     const resumed = checkpoint !== undefined && checkpoint.head.seq >= from && reaches(checkpoint, kept)
     return { account, afterSeq: resumed ? checkpoint.head.seq : from }
   })
+  const usages = await Promise.all(group.map(({ account }) => core.store.usage(account, [])))
   const all = await core.store.snapshots(asked, SMALL)
   await prices.catchUp()
   return Promise.all(
@@ -202,7 +211,7 @@ async function auditTogether(run: Run, group: readonly Before[]): Promise<Audite
       // Damage, or an account that has moved: read for itself it is seen from where it can be.
       const odd = before.retained !== undefined && base?.head.seq !== before.retained.asOf
       return snapshot.whole && snapshot.account !== null && !odd
-        ? auditSnapshot(run, before, { checkpoint, base }, snapshot)
+        ? auditSnapshot(run, before, { checkpoint, base, usage: usages[place] as UsageState }, snapshot)
         : auditAlone(run, before)
     }),
   )
@@ -223,7 +232,7 @@ async function auditSnapshot(
   known: Known,
   { account, subjects, grants, requests, entries }: AccountSnapshot,
 ): Promise<AuditedAccount> {
-  const { audit, heard, about } = begin(run, before, known)
+  const { audit, totals, heard, about } = begin(run, before, known)
   const needs = needsOf(before)
   const from = audit.head.seq
   for (const stored of entries) if (stored.seq > from) audit.entry(stored)
@@ -234,6 +243,7 @@ async function auditSnapshot(
   }
   const holds = requests.filter(({ expiresAt }) => expiresAt !== null)
   audit.finish({ account: account as AccountCell, subjects, holds, grants })
+  await totals?.end(audit.head)
   return concluded(run, before, audit, { ...heard.about(audit), ...about, ...needs.found() })
 }
 
@@ -246,9 +256,10 @@ async function auditAlone(run: Run, before: Before): Promise<AuditedAccount> {
   const moved = base === undefined ? await movedOn(run, before) : undefined
   if (moved !== undefined) return auditAlone(...moved)
   const checkpoint = await readAt(store, account, before.checkpoint, readCheckpoint)
-  const { audit, heard, about } = begin(run, before, { checkpoint, base })
+  const usage = await store.usage(account, [])
+  const { audit, totals, heard, about } = begin(run, before, { checkpoint, base, usage })
   const needs = needsOf(before)
-  await readPages(run, account, audit)
+  await readPages(run, account, audit, totals)
   if (means.writeCheckpoints || means.retain !== undefined)
     for await (const cell of cellsOf(store, account, 'request:')) audit.lives((cell as RequestCell).id)
   const cells = await store.snapshot(account, async (moment) => {
@@ -263,6 +274,7 @@ async function auditAlone(run: Run, before: Before): Promise<AuditedAccount> {
     audit.request(cell as RequestCell)
     needs.note(cell as RequestCell)
   }
+  await totals?.end(audit.head)
   return concluded(run, before, audit, { ...heard.about(audit), ...about, ...needs.found() })
 }
 
@@ -306,7 +318,12 @@ interface ReadsEntries {
 }
 
 /** Feeds the entries after the audit's head; the next page is on its way while one is looked at. */
-async function readPages({ core, prices }: Run, account: string, audit: ReadsEntries): Promise<void> {
+async function readPages(
+  { core, prices }: Run,
+  account: string,
+  audit: ReadsEntries,
+  totals?: TotalsAudit,
+): Promise<void> {
   const page = (after: number) => core.store.entries(account, { from: after + 1, limit: PAGE })
   for (let next = page(audit.head.seq), more = true; more; ) {
     const entries = await next
@@ -319,6 +336,7 @@ async function readPages({ core, prices }: Run, account: string, audit: ReadsEnt
     }
     await prices.catchUp()
     for (const stored of entries) audit.entry(stored)
+    await totals?.catchUp()
   }
 }
 

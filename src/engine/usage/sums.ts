@@ -47,7 +47,7 @@ export const SPANS_MS: readonly Millis[] = [QUARTER_MS, HOUR_MS, LONGEST_MS]
 export const startOf = (at: Millis, spanMs: Millis): Millis => Math.floor(at / spanMs) * spanMs
 
 /** A total that is being added up. */
-interface Growing extends UsageKey {
+export interface Growing extends UsageKey {
   readonly sum: Sum
   firstAt: Millis
   lastAt: Millis

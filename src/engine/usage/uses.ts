@@ -54,7 +54,7 @@ export async function readUses(
       // A refund counts where the use did; that use may stand far back.
       const used = recent.get(charge.usage) ?? (await entryOf(charge.usage))
       recent.delete(charge.usage)
-      if (used !== undefined) visit(await useOf(used, charge, entryOf))
+      if (used !== undefined) visit(await useOf(readUsed(used), charge, entryOf))
     }
     count += page.length
     last = page.at(-1)?.seq ?? last
@@ -64,16 +64,32 @@ export async function readUses(
   return { count, last }
 }
 
-async function useOf(
-  stored: StoredEntry,
+/** A use, without its charge. */
+export type Used = Pick<Use, 'usage' | 'person'>
+
+export const readUsed = (stored: StoredEntry): Used => ({
+  usage: readEntry(stored) as UsageEntry,
+  person: readPrivate(stored),
+})
+
+/** What a first charge adds; one that corrects another, or gives back, is told by `useOf`. */
+export const firstUse = (used: Used, charge: ChargeEntry): Use => ({
+  ...used,
+  charge,
+  quantities: used.usage.quantities,
+  firstSeq: used.usage.seq,
+})
+
+export async function useOf(
+  used: Used,
   charge: ChargeEntry,
   entryOf: (seq: number) => Promise<StoredEntry | undefined>,
 ): Promise<Use> {
-  const usage = readEntry(stored) as UsageEntry
-  const use = { usage, person: readPrivate(stored), charge, firstSeq: usage.seq }
+  const use = firstUse(used, charge)
+  const { usage } = used
   if (charge.refund !== undefined) return { ...use, quantities: {} }
   const corrected = charge.corrects === undefined ? undefined : await entryOf(charge.corrects)
-  if (corrected === undefined) return { ...use, quantities: usage.quantities }
+  if (corrected === undefined) return use
   const { usage: earlierSeq } = readEntry(corrected) as ChargeEntry
   const earlier = await entryOf(earlierSeq)
   const before = earlier === undefined ? {} : (readEntry(earlier) as UsageEntry).quantities

@@ -12,6 +12,7 @@ import { formatMicros, type Micros, type Millis } from '../../units.ts'
  * - `transfer`: a movement of credits that is impossible, or belongs to no charge
  * - `balance`: a ledger account in the cell, or at some entry, that the transfers do not give
  * - `grant`, `window`, `hold`, `account`: a live cell that the entries do not give
+ * - `usage`: a total of usage that the entries it counts do not add up to; it is told by the engine, which makes totals
  */
 export type FindingKind =
   | 'format'
@@ -27,6 +28,7 @@ export type FindingKind =
   | 'window'
   | 'hold'
   | 'account'
+  | 'usage'
 
 /** One disagreement. The message is half a sentence that says both sides; where it is stands in the fields beside it. */
 export interface Finding {
