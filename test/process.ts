@@ -51,15 +51,20 @@ export interface Server {
 type Environment = Readonly<Record<string, string>>
 
 /** Starts `serve` on a free port, and waits until it says where it listens. */
-export const serve = (args: readonly string[], env: Environment = {}): Promise<Server> =>
-  standing(['serve', '--port', '0', ...args], env, /Sluice listens on (http:\S+?)(?=[;\s])/)
+export const serve = (args: readonly string[], env: Environment = {}, cwd = ROOT): Promise<Server> =>
+  standing(['serve', '--port', '0', ...args], env, /Sluice listens on (http:\S+?)(?=[;\s])/, cwd)
 
 /** The same of `gateway`. */
 export const gateway = (args: readonly string[], env: Environment = {}): Promise<Server> =>
   standing(['gateway', '--port', '0', ...args], env, /The gateway listens on (http:\S+?)(?=[;\s])/)
 
-async function standing(args: readonly string[], env: Environment, tells: RegExp): Promise<Server> {
-  const child = start(args, env)
+async function standing(
+  args: readonly string[],
+  env: Environment,
+  tells: RegExp,
+  cwd = ROOT,
+): Promise<Server> {
+  const child = start(args, env, cwd)
   const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
   const ended = once(child, 'close') as Promise<[number | null]>
   const deadline = AbortSignal.timeout(30_000)
@@ -94,9 +99,9 @@ async function standing(args: readonly string[], env: Environment, tells: RegExp
   }
 }
 
-function start(args: readonly string[], env: Readonly<Record<string, string>>): ChildProcess {
+function start(args: readonly string[], env: Readonly<Record<string, string>>, cwd = ROOT): ChildProcess {
   return spawn(process.execPath, [MAIN, ...args], {
-    cwd: ROOT,
+    cwd,
     env: environment(env),
     stdio: ['ignore', 'pipe', 'pipe'],
   })

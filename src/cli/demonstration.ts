@@ -7,9 +7,9 @@ import { SluiceError } from '../errors.ts'
 import { parseMicros } from '../units.ts'
 import type { AccountView } from '../wire.ts'
 import { OPERATOR } from './http.ts'
-import { bold, facts, table } from './output.ts'
+import { bold, facts, remark, table } from './output.ts'
 import { PACKAGE } from './package.ts'
-import { besideStore, type StoreAddress } from './stores.ts'
+import { keptHere, type StoreAddress } from './stores.ts'
 
 export const DEMO_POLICY = fileURLToPath(new URL('examples/codex-and-sora.yaml', PACKAGE))
 
@@ -90,23 +90,29 @@ async function topUp(engine: Engine, account: AccountView | undefined, now: numb
 }
 
 /**
- * The same key at every start: its secret is kept beside the store, for this user alone. This is for trying out; every
- * other key's secret is shown once and kept nowhere.
+ * The same key at every start: its secret is kept beside the store, for this user alone; that of a PostgreSQL in the folder that a
+ * store has by default. This is for trying out; every other key's secret is shown once and kept nowhere.
  */
 async function developmentKey(
   engine: Engine,
   address: StoreAddress,
 ): Promise<{ secret: string; file?: string }> {
-  const file = besideStore(address, 'development-key')
+  const file = keptHere(address, 'development-key')
   if (file !== undefined && existsSync(file)) {
     const secret = readFileSync(file, 'utf8').trim()
     if (secret !== '' && (await engine.authenticate(secret)) !== undefined) return { secret, file }
   }
   const { secret } = await makeKey(engine)
   if (file === undefined) return { secret }
-  mkdirSync(dirname(file), { recursive: true })
-  writeFileSync(file, `${secret}\n`, { mode: 0o600 })
-  return { secret, file }
+  try {
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, `${secret}\n`, { mode: 0o600 })
+    return { secret, file }
+  } catch (error) {
+    // A database elsewhere is served from a folder that nobody may write to, too.
+    remark(`The key is not kept, and the next start makes another: ${(error as Error).message}`)
+    return { secret }
+  }
 }
 
 /** Where the file of an earlier key is lost, its id is taken: the next gets a number. */

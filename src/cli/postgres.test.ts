@@ -1,13 +1,13 @@
 /** State in a PostgreSQL: servers share it, commands work beside them, and nothing is made where a name was mistyped. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Client } from 'pg'
 import { type Cluster, startCluster, type TestDatabase, testDatabase } from '../../test/postgres.ts'
-import { type Ended, ROOT, type Server, serve, sluice } from '../../test/process.ts'
+import { type Ended, ROOT, type Server, serve, sluice, temporary } from '../../test/process.ts'
 
 const EXAMPLE = join(ROOT, 'examples/codex-and-sora.yaml')
 const ADMIN_KEY = 'an-admin-key-for-tests'
@@ -102,6 +102,35 @@ test('a replay fills an empty database, and no other', async () => {
     assert.deepEqual([report.requests, report.audit.disagreements], [30, 0])
     await refused(2, /is in use\. A replay begins empty/, ...replay)
   } finally {
+    await own.drop()
+  }
+})
+
+test('a demonstration finds its key again, and makes another where the kept one does not work', async () => {
+  const own = await testDatabase()
+  const { folder, remove } = temporary()
+  try {
+    const started = async (): Promise<string> => {
+      const server = await serve(['--demo', '--store', withPassword(own.url)], {}, folder)
+      const key = /^key +(\S+)/m.exec(server.stdout())?.[1] ?? ''
+      said.push(server.stdout(), server.stderr())
+      const { items } = (await call(server, '/v1/accounts', undefined, key)) as { items: unknown[] }
+      assert.equal(items.length, 4, 'what is printed works')
+      await server.stop()
+      return key
+    }
+    const key = await started()
+    const [file = '', ...others] = readdirSync(join(folder, 'sluice-data'))
+    const path = join(folder, 'sluice-data', file)
+    assert.deepEqual([others, file.includes('sluice_test_')], [[], true])
+    assert.deepEqual([statSync(path).mode & 0o777, readFileSync(path, 'utf8')], [0o600, `${key}\n`])
+    assert.equal(await started(), key)
+    assert.equal((await run('key', 'revoke', 'development', '--store', withPassword(own.url))).code, 0)
+    const next = await started()
+    assert.notEqual(next, key)
+    assert.equal(await started(), next)
+  } finally {
+    remove()
     await own.drop()
   }
 })

@@ -112,3 +112,11 @@ export function mustExist(path: string): void {
 export function besideStore(address: StoreAddress, name: string): string | undefined {
   return address.kind === 'sqlite' ? join(address.folder, name) : undefined
 }
+
+/** The same; what belongs to a database elsewhere stands in the usual folder, under that database's name. */
+export function keptHere(address: StoreAddress, name: string): string | undefined {
+  if (address.kind !== 'postgres') return besideStore(address, name)
+  const { host, pathname } = new URL(address.url)
+  const of = `${host}${pathname}`.replace(/[^A-Za-z0-9.-]+/g, '_')
+  return join(dirname(DEFAULT_STORE.replace('sqlite:', '')), `${name}.${of}`)
+}
