@@ -6,6 +6,7 @@ import {
   chmodSync,
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -311,6 +312,53 @@ describe('a backup', { timeout: 300_000 }, () => {
       const [ended] = await once(child, 'close')
       assert.deepEqual([ended, said, await left()], [code, '', []])
     })
+
+  test('whose check is killed leaves a database, and the next check drops it, and none that is in use', async () => {
+    const killed = file('killed.begun')
+    script('pg_restore', `echo $$ >>${killed}\nexec sleep 1000`)
+    const main = join(ROOT, 'src/cli/main.ts')
+    const begin = async (order: number) => {
+      const child = spawn(process.execPath, [main, 'backup-check', file('custom'), '--store', server], {
+        env: { ...process.env, ...environment() },
+        stdio: 'ignore',
+      })
+      const begun = () => (existsSync(killed) ? readFileSync(killed, 'utf8').trim().split('\n') : [])
+      while (begun().length < order) await pause(10)
+      return { child, restoring: Number(begun()[order - 1]) }
+    }
+    const first = await begin(1)
+    const [abandoned] = await left()
+    first.child.kill('SIGKILL')
+    await once(first.child, 'close')
+    process.kill(first.restoring)
+    assert.deepEqual(await left(), [abandoned])
+    const running = await begin(2)
+    const [second] = await left()
+    assert.notEqual(second, abandoned, 'dropped by the one that began then')
+    // Nobody holds its lock: one is used by hand, one is another user's, one is called otherwise.
+    const names = ['sluice_check_0123456789abcdef', 'sluice_check_f123456789abcdef', 'sluice_check_mine']
+    const [used = '', others = '', mine = ''] = names
+    for (const [name, owner] of [
+      [used, 'checker'],
+      [others, 'owner'],
+      [mine, 'checker'],
+    ])
+      await ask(cluster.url(), `create database ${name} owner ${owner}`)
+    const client = new Client({ connectionString: cluster.url(used) })
+    await client.connect()
+    script('pg_restore', `exec ${findProgram('pg_restore')} "$@"`)
+    const again = () => sluice(['backup-check', file('custom'), '--store', server], environment())
+    const { code, stderr } = await again()
+    assert.deepEqual([code, stderr.includes('Dropped')], [0, false], stderr)
+    assert.deepEqual((await left()).toSorted(), [...names, second].toSorted())
+    running.child.kill('SIGTERM')
+    await once(running.child, 'close')
+    await client.end()
+    const next = await again()
+    assert.match(next.stderr, new RegExp(`^Dropped ${used}, which a check that was killed had left`, 'm'))
+    assert.deepEqual((await left()).toSorted(), [others, mine].toSorted())
+    for (const name of [others, mine]) await ask(cluster.url(), `drop database ${name}`)
+  })
 
   test('of an SQLite file is the file itself', async () => {
     const path = file('sluice.db')

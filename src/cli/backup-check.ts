@@ -29,7 +29,7 @@ export function backupCheckCommand(): Command {
       'after',
       `
 It makes a database sluice_check_… on that server, restores the schema sluice with pg_restore or psql, audits it, and drops the
-database again, also after a failure or Ctrl-C. No other database is touched. Exit code 1 where the backup cannot be restored, or
+database again, also after a failure or Ctrl-C; what a check that was killed has left, the next one drops. No other database is touched. Exit code 1 where the backup cannot be restored, or
 something in it disagrees.
 
 Examples:
