@@ -63,7 +63,7 @@ async function demonstrate(): Promise<void> {
   await engine.createAccount({ id: 'ada', plan: 'plus' })
   const { secret } = await engine.createKey({
     id: 'laptop',
-    role: 'meter',
+    role: 'call',
     account: 'ada',
     subject: { user: 'ada' },
   })

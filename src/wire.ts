@@ -24,7 +24,8 @@ export type RequestState =
   | 'recorded'
 export type GrantKind = 'free' | 'promo' | 'plan' | 'enterprise' | 'purchased' | 'adjustment'
 export type AccountStatus = 'active' | 'suspended' | 'closed'
-export type Role = 'admin' | 'meter' | 'read'
+/** `call`: to call through the gateway for one account; of Sluice's own calls it may make none but to look at that account. */
+export type Role = 'admin' | 'meter' | 'read' | 'call'
 
 /** `source` is `allowance:<name>`, `grant:<id>`, `overage`, `absorbed` or `debt`. */
 export interface Share {

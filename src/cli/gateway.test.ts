@@ -55,7 +55,7 @@ async function account(target: readonly string[], id: string): Promise<string> {
   }
   await run('account', 'create', id, '--plan', 'plus')
   await run('grant', 'issue', id, '100000', '--kind', 'purchased', '--id', 'order-1')
-  return run('key', 'make', `${id}-laptop`, '--role', 'meter', '--account', id, '--subject', 'user=u1')
+  return run('key', 'make', `${id}-laptop`, '--role', 'call', '--account', id, '--subject', 'user=u1')
 }
 const clientOf = ({ url }: { url: string }, apiKey: string): OpenAI =>
   new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })

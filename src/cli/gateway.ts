@@ -36,7 +36,7 @@ export function gatewayCommand(): Command {
       'after',
       `
 The upstreams' keys are in the environment, under the names that the configuration gives. Clients bring keys that are bound to
-an account: sluice key make ada --role meter --account ada --subject user=ada
+an account: sluice key make ada --role call --account ada --subject user=ada
 
 An SQLite file has room for one process: to change accounts and credits while the gateway runs, open both doors in one with
 sluice serve --gateway FILE. SIGTERM or SIGINT ends it after what runs has ended, for ten seconds at most; a second one ends it at once.
@@ -135,7 +135,7 @@ export async function tellGateway(
     lines.push('There is no policy yet: run sluice policy publish FILE, or start with --policy FILE')
   if (!(await hasClientKey(engine)))
     lines.push(
-      `No key is bound to an account yet: ${howToRun(address)}: sluice key make ada --role meter --account ada`,
+      `No key is bound to an account yet: ${howToRun(address)}: sluice key make ada --role call --account ada`,
     )
   remark([...lines, 'A first call, with such a key in KEY:', `  ${firstCall(url, config)}`].join('\n'))
 }

@@ -7,7 +7,7 @@ import { collect, type Listing, listsPages, tellMore } from './pages.ts'
 import { instant, pairs } from './reading.ts'
 import { actsOnState, withDesk } from './target.ts'
 
-const ROLES = ['admin', 'meter', 'read'] as const satisfies Role[]
+const ROLES = ['admin', 'meter', 'read', 'call'] as const satisfies Role[]
 
 export function keyCommand(): Command {
   return new Command('key')
@@ -30,7 +30,10 @@ function make(): Command {
     .description('make a key; its secret goes to standard output, this once')
     .argument('<id>', 'its id, which stands in the books as the actor')
     .addOption(
-      new Option('--role <role>', 'admin: all; meter: decide and meter; read')
+      new Option(
+        '--role <role>',
+        'admin: all; meter: decide and meter; read; call: through the gateway, for --account',
+      )
         .choices(ROLES)
         .makeOptionMandatory(),
     )
@@ -43,8 +46,8 @@ function make(): Command {
       'after',
       `
 Examples:
-  sluice key make gateway --role meter
-  sluice key make ada --role meter --account acme --subject user=ada --expires +90d
+  sluice key make app --role meter
+  sluice key make ada --role call --account acme --subject user=ada --expires +90d
   SLUICE_KEY=$(sluice key make ops --role admin)`,
     )
     .action(async (id: string, { role, account, subject, expires, json }: Make, self: Command) => {

@@ -111,10 +111,16 @@ const SECRET = /^sk_([A-Za-z0-9_-]{32})_([!-~]{1,128})$/
 export async function makeKey(core: Core, request: KeyRequest, caller: Caller): Promise<KeyMade> {
   onlyFields(request, ['id', 'role', 'account', 'subject', 'expires_at'])
   const { role } = request
-  if (!['admin', 'meter', 'read'].includes(role)) {
+  if (!['admin', 'meter', 'read', 'call'].includes(role)) {
     throw new SluiceError('invalid', '/role: not a role', {
       path: '/role',
-      remedy: 'send admin, meter or read',
+      remedy: 'send admin, meter, read or call',
+    })
+  }
+  if (role === 'call' && request.account === undefined) {
+    throw new SluiceError('invalid', '/account: missing, and a key of role call stands for one', {
+      path: '/account',
+      remedy: 'name the account that pays for what is called with it',
     })
   }
   const keyId = id(request.id, '/id')

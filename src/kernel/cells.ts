@@ -266,7 +266,7 @@ export interface PolicyCell {
   readonly seq: number
 }
 
-export type Role = 'admin' | 'meter' | 'read'
+export type Role = 'admin' | 'meter' | 'read' | 'call'
 export interface KeyCell {
   readonly v: number
   readonly id: string

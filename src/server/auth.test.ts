@@ -71,45 +71,47 @@ describe('401: who is not known', () => {
   })
 })
 
+/** Beside `admin`, which may all. */
+const CALLS: readonly [method: string, url: string, roles: string][] = [
+  ['POST', '/v1/reserve', 'meter'],
+  ['POST', '/v1/extend', 'meter'],
+  ['POST', '/v1/settle', 'meter'],
+  ['POST', '/v1/release', 'meter'],
+  ['POST', '/v1/record', 'meter'],
+  ['POST', '/v1/batch', 'meter'],
+  ['POST', '/v1/accounts', ''],
+  ['GET', '/v1/accounts', 'read'],
+  ['GET', '/v1/accounts/acme', 'meter read call'],
+  ['PATCH', '/v1/accounts/acme', ''],
+  ['PUT', '/v1/accounts/acme/overrides', ''],
+  ['POST', '/v1/accounts/acme/erase', ''],
+  ['POST', '/v1/accounts/acme/repair', ''],
+  ['POST', '/v1/accounts/acme/grants', ''],
+  ['GET', '/v1/accounts/acme/grants', 'read'],
+  ['POST', '/v1/accounts/acme/grants/g/revoke', ''],
+  ['GET', '/v1/accounts/acme/requests/r', 'meter read'],
+  ['GET', '/v1/requests/r', 'meter read'],
+  ['POST', '/v1/accounts/acme/requests/r/refund', ''],
+  ['GET', '/v1/accounts/acme/holds', 'read'],
+  ['GET', '/v1/accounts/acme/subjects', 'read'],
+  ['GET', '/v1/accounts/acme/usage?from=0&to=1', 'read call'],
+  ['GET', '/v1/accounts/acme/entries', 'read'],
+  // One that would be opened has no end.
+  ['GET', '/v1/accounts/nobody/events', 'read call'],
+  ['GET', '/v1/entries', 'read'],
+  ['GET', '/v1/policy', 'read'],
+  ['PUT', '/v1/policy', ''],
+  ['GET', '/v1/policy/versions', 'read'],
+  ['POST', '/v1/policy/check', ''],
+  ['POST', '/v1/keys', ''],
+  ['GET', '/v1/keys', 'read'],
+  ['POST', '/v1/keys/k/revoke', ''],
+  ['GET', '/metrics', 'read'],
+  ['POST', '/v1/clock/accept', ''],
+  ['PUT', '/v1/test-clock', ''],
+]
+
 describe('roles', () => {
-  const CALLS: readonly [method: string, url: string, roles: string][] = [
-    ['POST', '/v1/reserve', 'meter'],
-    ['POST', '/v1/extend', 'meter'],
-    ['POST', '/v1/settle', 'meter'],
-    ['POST', '/v1/release', 'meter'],
-    ['POST', '/v1/record', 'meter'],
-    ['POST', '/v1/batch', 'meter'],
-    ['POST', '/v1/accounts', ''],
-    ['GET', '/v1/accounts', 'read'],
-    ['GET', '/v1/accounts/acme', 'meter read'],
-    ['PATCH', '/v1/accounts/acme', ''],
-    ['PUT', '/v1/accounts/acme/overrides', ''],
-    ['POST', '/v1/accounts/acme/erase', ''],
-    ['POST', '/v1/accounts/acme/repair', ''],
-    ['POST', '/v1/accounts/acme/grants', ''],
-    ['GET', '/v1/accounts/acme/grants', 'read'],
-    ['POST', '/v1/accounts/acme/grants/g/revoke', ''],
-    ['GET', '/v1/accounts/acme/requests/r', 'meter read'],
-    ['GET', '/v1/requests/r', 'meter read'],
-    ['POST', '/v1/accounts/acme/requests/r/refund', ''],
-    ['GET', '/v1/accounts/acme/holds', 'read'],
-    ['GET', '/v1/accounts/acme/subjects', 'read'],
-    ['GET', '/v1/accounts/acme/usage?from=0&to=1', 'read'],
-    ['GET', '/v1/accounts/acme/entries', 'read'],
-    // One that would be opened has no end.
-    ['GET', '/v1/accounts/nobody/events', 'read'],
-    ['GET', '/v1/entries', 'read'],
-    ['GET', '/v1/policy', 'read'],
-    ['PUT', '/v1/policy', ''],
-    ['GET', '/v1/policy/versions', 'read'],
-    ['POST', '/v1/policy/check', ''],
-    ['POST', '/v1/keys', ''],
-    ['GET', '/v1/keys', 'read'],
-    ['POST', '/v1/keys/k/revoke', ''],
-    ['GET', '/metrics', 'read'],
-    ['POST', '/v1/clock/accept', ''],
-    ['PUT', '/v1/test-clock', ''],
-  ]
   test('every call that needs a key stands in this table', async () => {
     const paths = (await world.get('/openapi.json')).body.paths as Record<
       string,
@@ -137,6 +139,42 @@ describe('roles', () => {
     for (const url of ['/healthz', '/readyz', '/openapi.json']) {
       assert.equal((await world.ask('GET', url, { key: null })).status, 200)
     }
+  })
+})
+
+describe('a key of role call', () => {
+  test('400: is bound to an account, or is not made', async () => {
+    const { status, body } = await world.post('/v1/keys', { id: 'of-nobody', role: 'call' })
+    assert.deepEqual([status, body.code, body.path], [400, 'invalid', '/account'])
+    const made = await world.post('/v1/keys', { id: 'of-somebody', role: 'call', account: 'acme' })
+    assert.deepEqual([made.status, made.body.role, made.body.account], [200, 'call', 'acme'])
+    const { items } = (await world.get('/v1/keys')).body
+    assert.equal(items.find(({ id }: { id: string }) => id === 'of-somebody').role, 'call')
+  })
+
+  test('403: does nothing but look at its account; what it has reserved elsewhere stays as it is', async () => {
+    const key = await world.makeKey({ id: 'caller', role: 'call', account: 'acme' })
+    await world.post('/v1/reserve', reserve('held'))
+    for (const [method, url, roles] of CALLS) {
+      const may = roles.split(' ').includes('call')
+      const answer = await world.ask(method, url.replace('nobody', 'beta'), {
+        key,
+        ...(method !== 'GET' && { body: { request_id: 'held', account: 'acme', cost: '0' } }),
+      })
+      const path = url.includes('nobody') ? '/id' : '/authorization'
+      if (!may || url.includes('nobody'))
+        assert.deepEqual([answer.status, answer.body.path], [403, path], `${method} ${url}`)
+      else assert.equal(answer.status, 200, `${method} ${url}`)
+    }
+    assert.equal((await world.get('/v1/accounts/acme/requests/held')).body.state, 'open')
+    assert.equal((await world.get('/v1/accounts/beta', key)).status, 403)
+  })
+
+  test('403: bound to a subject, it sees no usage of the whole account', async () => {
+    const bound = { account: 'acme', subject: { user: 'u1' } }
+    const key = await world.makeKey({ id: 'caller-u1', role: 'call', ...bound })
+    assert.equal((await world.get('/v1/accounts/acme', key)).status, 200)
+    assert.equal((await world.get('/v1/accounts/acme/usage?from=0&to=1', key)).status, 403)
   })
 })
 

@@ -62,6 +62,9 @@ export const ADMIN: readonly Role[] = ['admin']
 export const METER: readonly Role[] = ['admin', 'meter']
 export const READ: readonly Role[] = ['admin', 'read']
 export const ANY: readonly Role[] = ['admin', 'meter', 'read']
+/** What whoever calls through the gateway may see of their own account as well. */
+export const READ_OWN: readonly Role[] = [...READ, 'call']
+export const ANY_OWN: readonly Role[] = [...ANY, 'call']
 
 /** On whose behalf the engine acts: the actor is the key's id, bound to what the key is bound to. */
 export const callerOf = (key: Key): Caller => ({ actor: key.id, subject: key.subject })

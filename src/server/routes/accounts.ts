@@ -4,7 +4,7 @@ import type { FastifyReply } from 'fastify'
 import Type from 'typebox'
 import type { AccountView as View } from '../../wire.ts'
 import { bindSubject } from '../auth.ts'
-import { ADMIN, ANY, type App, callerOf, type Door, READ } from '../door.ts'
+import { ADMIN, ANY_OWN, type App, callerOf, type Door, READ } from '../door.ts'
 import { etagOf, ifMatch } from '../etag.ts'
 import { MERGE_PATCH } from '../json.ts'
 import { AccountParams, pageOf, pageQuery, subjectQuery, word } from '../query.ts'
@@ -88,7 +88,7 @@ function readAndChange(app: App, { engine }: Door): void {
           carries: 'etag',
           tag: 'accounts',
           says: 'Show an account: credits, allowances, limits, and those of the subject in the query',
-          roles: ANY,
+          roles: ANY_OWN,
           scope: 'subject',
           errors: ['account_unknown'],
         },

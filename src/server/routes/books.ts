@@ -1,6 +1,6 @@
 /** What an account has open, who acts in it, its entries and its usage; and the journal of all accounts. */
 import Type from 'typebox'
-import { type App, type Door, READ } from '../door.ts'
+import { type App, type Door, READ, READ_OWN } from '../door.ts'
 import { AccountParams, integer, kinds, kindsOf, PageOnly, pageOf, pageQuery } from '../query.ts'
 import { EntryView, HoldView, pageAnswer, SubjectView, UsageRow } from '../schemas/answers.ts'
 
@@ -85,7 +85,7 @@ function state(app: App, { engine }: Door): void {
           id: 'usage',
           tag: 'books',
           says: 'Sum usage and cost over time, by what you ask',
-          roles: READ,
+          roles: READ_OWN,
           scope: 'account',
           errors: ['account_unknown'],
         },

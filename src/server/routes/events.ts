@@ -5,7 +5,7 @@ import Type from 'typebox'
 import { SluiceError } from '../../errors.ts'
 import type { AccountEvent } from '../../wire.ts'
 import { bindSubject } from '../auth.ts'
-import { type App, callerOf, type Door, READ } from '../door.ts'
+import { type App, callerOf, type Door, READ_OWN } from '../door.ts'
 import { AccountParams, subjectQuery } from '../query.ts'
 
 const EVENT_STREAM = 'text/event-stream'
@@ -51,7 +51,7 @@ export function events(app: App, { engine, auth, heartbeatMs }: Door): void {
           id: 'watchAccount',
           tag: 'books',
           says: 'Watch an account: its state, its entries and refusals as they come, as server-sent events',
-          roles: READ,
+          roles: READ_OWN,
           scope: 'subject',
           errors: ['account_unknown'],
         },

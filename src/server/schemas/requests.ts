@@ -185,7 +185,7 @@ export const RevokeRequest = named('RevokeRequest', { reason: optional(reason('W
 export const KeyRequest = named('KeyRequest', {
   id: id('The id of the key, chosen by you: it stands in every entry the key writes'),
   role: RoleSchema,
-  account: optional(id('The only account the key may touch')),
+  account: optional(id('The only account the key may touch; required with the role `call`')),
   subject,
   expires_at: optional(instant('Valid until')),
 })

@@ -82,7 +82,7 @@ export const nullableInstant = (what: string) =>
 
 /** The lists of `wire.ts` that calls and answers share. */
 export const STATUSES = ['active', 'suspended', 'closed'] as const
-export const ROLES = ['admin', 'meter', 'read'] as const
+export const ROLES = ['admin', 'meter', 'read', 'call'] as const
 export const GRANT_KINDS = ['free', 'promo', 'plan', 'enterprise', 'purchased', 'adjustment'] as const
 export const ENTRY_KINDS = ['usage', 'charge', 'balance', 'decision', 'change'] as const
 export const oneOf = <const T extends readonly string[]>(values: T) =>
