@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import type { AccountView, ChargeAnswer, DecisionAnswer, Explanation } from '../src/wire.ts'
 import { ADMIN_KEY, type RunningServer, startServer, tempFolder } from './server.ts'
 
-const ROUNDS = process.env.SLUICE_LONG === '1' ? 100 : 10
+const ROUNDS = Number(process.env.SLUICE_TIMES ?? (process.env.SLUICE_LONG === '1' ? 100 : 10))
 const CALLERS = 24
 const ACCOUNTS = 4
 const MAIN = new URL('../src/cli/main.ts', import.meta.url).pathname

@@ -233,6 +233,10 @@ export function enter(books: Books, request: RequestBook, charge: ChargeBook): C
 export const keyOf = (name: string, by: string | undefined, subject: wire.Subject): string =>
   `${name}|${by === undefined ? '' : subject[by]}`
 
+/** A rate that comes to meter something else begins anew. */
+export const rateKeyOf = ({ name, by, rate }: Rate, subject: wire.Subject): string =>
+  keyOf(`${name}:${rate.meter}`, by, subject)
+
 export interface FoundWindow extends WindowBook {
   readonly isOpen: boolean
   readonly opensAtUse: boolean
@@ -291,7 +295,9 @@ export function doubtRemoved(books: Books): void {
   for (const [key, window] of books.windows) if (isGone(key)) window.isDoubtful = true
   // Of what is absorbed nothing is ever held.
   if (plan.on_shortfall === undefined) books.windows.delete('absorb|')
-  for (const [key, book] of books.rates) if (isGone(key)) book.isDoubtful = true
+  const rates = (plan.guards ?? []).flatMap((one) => ('rate' in one ? [`${one.name}:${one.rate.meter}`] : []))
+  for (const [key, book] of books.rates)
+    if (!rates.includes(key.split('|')[0] as string)) book.isDoubtful = true
 }
 
 // --- limits in force

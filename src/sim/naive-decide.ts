@@ -21,6 +21,7 @@ import {
   planOf,
   type Rate,
   rateBook,
+  rateKeyOf,
   type WindowBook,
   windowOf,
   windowRoom,
@@ -146,7 +147,7 @@ export function decide(books: Books, ask: Ask): Verdict {
 
 export function rateRoom(books: Books, guard: Rate, subject: wire.Subject) {
   const pace = paceOf(books, guard, subject)
-  const book = rateBook(books, keyOf(guard.name, guard.by, subject))
+  const book = rateBook(books, rateKeyOf(guard, subject))
   const counted = used(book, pace, books.now)
   const room = atLeastZero(pace.capacity - counted)
   return { pace, book, capacity: pace.capacity, counted, room, isLoose: isLoose(book, pace) }

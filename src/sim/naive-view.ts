@@ -17,6 +17,8 @@ import {
   matchesFeature,
   openRequests,
   planOf,
+  type Rate,
+  rateKeyOf,
   sum,
   windowHeld,
   windowOf,
@@ -75,7 +77,7 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
       lines.push({
         kind: 'rate',
         name,
-        key,
+        key: rateKeyOf(guard, subject),
         limit: pace.limit,
         used: counted,
         held: 0n,
@@ -181,7 +183,13 @@ export function checkView(books: Books, view: wire.AccountView, subject: wire.Su
     ),
     ...(view.overage === null ? [] : [view.overage]),
   ]
-  for (const line of limits) dropDoubtful(books, keyOf(line.name, line.by, subject), line)
+  for (const line of limits) {
+    const guard = planOf(books).guards?.find((one) => one.name === line.name && 'rate' in one) as
+      | Rate
+      | undefined
+    const key = keyOf(line.name, line.by, subject)
+    dropDoubtful(books, key, guard === undefined ? key : rateKeyOf(guard, subject), line)
+  }
   const order = (line: { readonly kind: string }): number => ['allowance', 'overage'].indexOf(line.kind)
   const expected = linesOf(books, subject).sort((a, b) => order(a) - order(b))
   expectSame(
@@ -198,9 +206,10 @@ const NEVER = { charged: [] }
 function dropDoubtful(
   books: Books,
   key: string,
+  rateKey: string,
   { used, resets_at }: Pick<wire.Limit, 'used' | 'resets_at'>,
 ): void {
-  const rate = books.rates.get(key)
+  const rate = books.rates.get(rateKey)
   const window = books.windows.get(key)
   const isGone = windowUsed(window ?? NEVER) > 0n || resets_at !== window?.endAt
   if (window?.isDoubtful === true && used === '0' && isGone && windowHeld(books, window) === 0n)

@@ -30,7 +30,7 @@ const POLICY = {
   },
 } as const
 
-describe('three nodes on one PostgreSQL', { timeout: 300_000 }, () => {
+describe('three nodes on one PostgreSQL', { timeout: LONG ? 3_600_000 : 300_000 }, () => {
   let database: TestDatabase
   let client: Client
   before(async () => {
