@@ -250,6 +250,22 @@ describe('one customer’s exception', () => {
       await refused('invalid', '/overrides/0/until_at', () => on.override('i/w', 25, { until_at }))
     assert.deepEqual(await on.kept(), kept)
   })
+  test('that lowers a rate for all counts with the quiet pass too: what it still counts is not forgotten', async () => {
+    const rate = { meter: 'requests', limit: 60, per: '1h' } as const
+    const on = await scene({ waterfall: [ALL_CREDITS], guards: [{ name: 'r', rate, by: 'user' }] })
+    await on.grant('paid', 10)
+    await on.override('r', 1)
+    const ask = async (id: string) => (await on.reserve(id, { cost: 1, subject: USER })).outcome
+    assert.equal(await ask('first'), 'allow')
+    await on.release('first')
+    await on.record('counted', { cost: 1, subject: USER })
+    on.after(30 * MINUTE)
+    await on.engine.tidyUp()
+    assert.notEqual(await ask('second'), 'allow')
+    on.after(2 * HOUR)
+    await on.engine.tidyUp()
+    assert.equal(await ask('third'), 'allow')
+  })
   test('counts what comes in whole numbers in these, and no more open holds than a policy may say', async () => {
     const on = await scene(plan)
     await refused('invalid', '/overrides/0/limit', () => on.override('c', 2_001))

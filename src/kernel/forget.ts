@@ -5,7 +5,7 @@ import { advance } from './advance.ts'
 import type { Cells, Part, RequestCell, SubjectCell } from './cells.ts'
 import { keepRetained } from './checkpoint.ts'
 import { namesOf, pruneCounters } from './counters.ts'
-import { inForce } from './decide.ts'
+import { effectiveRate, inForce } from './decide.ts'
 import { type Context, copyRequest, type Draft, onAccount, type StepEnv, type StepOutcome } from './draft.ts'
 import { fail, type Reply } from './faults.ts'
 import { rateIsIdle } from './rates.ts'
@@ -44,9 +44,11 @@ function isIdle(draft: Draft, cell: SubjectCell): boolean {
   if (Object.keys(counters.windows).length > 0 || Object.keys(counters.concurrency).length > 0) return false
   if (Object.values(cell.overrides).some((override) => inForce(override, draft.nowAt))) return false
   const rates = draft.plan === undefined ? undefined : namesOf(draft.plan).rates
+  // An exception of the whole account holds for its subjects: a lower limit counts for longer.
+  const question = { nowAt: draft.nowAt, account: draft.account, subjects: { [cell.dimension]: cell } }
   return Object.entries(counters.rates).every(([key, state]) => {
     const guard = rates?.get(key)
-    return guard === undefined || rateIsIdle(guard, state, draft.nowAt)
+    return guard === undefined || rateIsIdle(effectiveRate(guard, question), state, draft.nowAt)
   })
 }
 
