@@ -27,7 +27,7 @@ import {
   windowRoom,
 } from './naive-books.ts'
 import { micros } from './naive-prices.ts'
-import { isLoose, used } from './naive-rates.ts'
+import { isLoose, recall, used } from './naive-rates.ts'
 
 export interface Ask {
   readonly feature: string
@@ -148,6 +148,7 @@ export function decide(books: Books, ask: Ask): Verdict {
 export function rateRoom(books: Books, guard: Rate, subject: wire.Subject) {
   const pace = paceOf(books, guard, subject)
   const book = rateBook(books, rateKeyOf(guard, subject))
+  recall(book, pace)
   const counted = used(book, pace, books.now)
   const room = atLeastZero(pace.capacity - counted)
   return { pace, book, capacity: pace.capacity, counted, room, isLoose: isLoose(book, pace) }

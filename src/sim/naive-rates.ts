@@ -18,17 +18,30 @@ export interface Admission {
 
 export interface RateBook {
   readonly admissions: Admission[]
+  /**
+   * What another algorithm or period admitted, of which nothing counts by the one in force (`spentBy`). Until something is admitted
+   * by that, it may still be kept, and count again by the former; or it has gone.
+   */
+  former: Admission[]
+  spentBy: Pace | undefined
   /** Set where no plan had the name for a while: then the state may have gone. */
   isDoubtful: boolean
   /** Each time a level is lowered, up to one unit of it may stay. */
   givenBack: bigint
 }
 
-export const emptyRate = (): RateBook => ({ admissions: [], isDoubtful: false, givenBack: 0n })
+export const emptyRate = (): RateBook => ({
+  admissions: [],
+  former: [],
+  spentBy: undefined,
+  isDoubtful: false,
+  givenBack: 0n,
+})
 
 /** Answers what was admitted, so that it can be given back. */
 export function admit(book: RateBook, pace: Pace, amount: bigint, at: Millis): Admission {
   const admission = { at, pace, amount }
+  book.former = []
   book.admissions.push(admission)
   return admission
 }
@@ -41,12 +54,27 @@ export function giveBack(book: RateBook, pace: Pace, admission: Admission, amoun
   book.admissions.push({ at, pace, amount: 0n })
 }
 
-const isOfOtherKind = (one: Admission, pace: Pace): boolean =>
-  one.pace.algorithm !== pace.algorithm || one.pace.perMs !== pace.perMs
+const isOtherKind = (one: Pace, pace: Pace): boolean =>
+  one.algorithm !== pace.algorithm || one.perMs !== pace.perMs
+
+/** None of it counts by this pace, which has just been told. */
+export function spend(book: RateBook, pace: Pace): void {
+  book.former.push(...book.admissions)
+  book.admissions.length = 0
+  book.spentBy = pace
+}
+
+/** By another pace than the one it was spent by, it may count again. */
+export function recall(book: RateBook, pace: Pace): void {
+  if (book.former.length === 0 || book.spentBy === undefined || !isOtherKind(book.spentBy, pace)) return
+  book.admissions.unshift(...book.former)
+  book.former = []
+  book.isDoubtful = true
+}
 
 /** Whether something was admitted by another algorithm or period: what becomes of that is not predicted. */
 export const isLoose = (book: RateBook, pace: Pace): boolean =>
-  book.admissions.some((one) => isOfOtherKind(one, pace))
+  book.admissions.some((one) => isOtherKind(one.pace, pace))
 
 /** What counts nothing any more may be forgotten, and then no later pace brings it back. */
 export function doubtIdle(book: RateBook, at: Millis): void {

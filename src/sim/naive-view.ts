@@ -27,6 +27,7 @@ import {
 } from './naive-books.ts'
 import { allowanceWindows, budgetLimit, budgetWindow, overageLimit, rateRoom } from './naive-decide.ts'
 import { micros } from './naive-prices.ts'
+import { type Pace, spend } from './naive-rates.ts'
 
 type Line = Pick<wire.Limit, 'kind' | 'name'> & {
   readonly key: string
@@ -40,6 +41,7 @@ type Line = Pick<wire.Limit, 'kind' | 'name'> & {
   readonly slack?: bigint
   /** What counts cannot be predicted. */
   readonly isLoose?: boolean
+  readonly pace?: Pace
 }
 
 /** What each limit should say. With a feature, only those that it is asked of. */
@@ -83,6 +85,7 @@ export function linesOf(books: Books, subject: wire.Subject, feature?: string): 
         held: 0n,
         remaining: room,
         isLoose,
+        pace,
         slack: pace.algorithm === 'gcra' ? book.givenBack : 0n,
       })
     }
@@ -132,7 +135,7 @@ function checkLine(books: Books, told: wire.Limit, line: Line): void {
   if (line.isLoose === true) {
     // Nothing counts of what was not predicted: from here on it is known again.
     const rate = books.rates.get(line.key)
-    if (told.used === '0' && rate !== undefined) rate.admissions.length = 0
+    if (told.used === '0' && rate !== undefined && line.pace !== undefined) spend(rate, line.pace)
     return
   }
   const slack = line.slack ?? 0n
@@ -188,6 +191,7 @@ export function checkView(books: Books, view: wire.AccountView, subject: wire.Su
       | Rate
       | undefined
     const key = keyOf(line.name, line.by, subject)
+    if (guard !== undefined) rateRoom(books, guard, subject)
     dropDoubtful(books, key, guard === undefined ? key : rateKeyOf(guard, subject), line)
   }
   const order = (line: { readonly kind: string }): number => ['allowance', 'overage'].indexOf(line.kind)
