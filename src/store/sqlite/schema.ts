@@ -10,10 +10,7 @@ const MIGRATIONS = new URL('./migrations/', import.meta.url)
 /** Slots of one account's cells in the row ids of table `cell`: 2^31 accounts of 2^22 cells fit a safe integer. */
 export const SLOTS = 2 ** 22
 
-/**
- * Settings of every connection. The figures are measured, see README.md: a larger page or an earlier checkpoint costs
- * up to a quarter of the throughput, a later one lets a commit wait longer for its checkpoint.
- */
+/** Settings of every connection. A larger page costs up to a quarter of the throughput, see README.md. */
 export const SETTINGS = `
   pragma busy_timeout = 2000;
   pragma foreign_keys = off;
@@ -21,10 +18,13 @@ export const SETTINGS = `
   pragma trusted_schema = off;
 `
 
-/** Settings of connections that write. Erased texts are overwritten where they stood, at no measurable cost. */
+/**
+ * Settings of connections that write. None moves pages of the log by itself: `checkpoints.ts` says when. Erased texts are
+ * overwritten where they stood, at no measurable cost.
+ */
 export const WRITER_SETTINGS = `
   ${SETTINGS}
-  pragma wal_autocheckpoint = 6000;
+  pragma wal_autocheckpoint = 0;
   pragma secure_delete = fast;
 `
 

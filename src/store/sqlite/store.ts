@@ -190,6 +190,7 @@ async function openAll(
   watched: (writing: Promise<void>) => Promise<void>,
 ): Promise<Opened> {
   const { path, maxCachedCells = 65_536, maxRefusals = 100_000, checkMs = 5_000, maxPages } = options
+  const { maxJoined = Number.POSITIVE_INFINITY } = options
   try {
     makeFolder(dirname(path))
   } catch (error) {
@@ -200,7 +201,7 @@ async function openAll(
   try {
     checkHeader(path)
     const check = await prepareFile(path, now, checkMs, onDamage)
-    writer = await startWriter({ path, maxRefusals, maxPages }, options.maxJoined)
+    writer = await startWriter({ path, maxRefusals, maxPages, maxJoined })
     const reading = openReading(path)
     const write = writer
     const sessions = createSessions({
