@@ -4,6 +4,7 @@
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
+import { SERVER_HEAP } from '../bin/heap.js'
 
 /** Numbers by name, as one turn measured them. */
 export type Marks = Readonly<Record<string, number>>
@@ -19,12 +20,16 @@ export type Settings = Readonly<Record<string, string | number | boolean>>
 type Order = { readonly run: number } | { readonly close: true }
 type Report = { readonly marks: Marks } | { readonly failure: string }
 
+/** Those that ask a server have the heap of any Node; all others, the comparators too, that with which `sluice serve` starts. */
+const ASK_ONLY: ReadonlySet<string> = new Set(['calls', 'client', 'load', 'streams'])
+
 /** Starts a contestant and waits until it is ready. `profileTo`, a folder, gets a CPU profile of it. */
 export async function enter(name: string, settings: Settings = {}, profileTo?: string): Promise<Contestant> {
   const file = new URL(`./contestants/${name}.ts`, import.meta.url)
   const profiling =
     profileTo === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileTo}`, `--cpu-prof-interval=500`]
-  const child = fork(file, [JSON.stringify(settings)], { execArgv: profiling, execPath: process.execPath })
+  const execArgv = [...(ASK_ONLY.has(name) ? [] : SERVER_HEAP), ...profiling]
+  const child = fork(file, [JSON.stringify(settings)], { execArgv, execPath: process.execPath })
   const ended = once(child, 'exit')
 
   async function report(): Promise<Marks> {

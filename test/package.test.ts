@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
 import { type Guest, installPacked, ROOT } from './pack.ts'
 import { testDatabase } from './postgres.ts'
 
@@ -31,6 +33,7 @@ test('the package holds JavaScript, declarations, SQL and protos, and neither so
     'LICENSE',
     'NOTICE',
     'bin/sluice.js',
+    'bin/heap.js',
     'dist/src/index.js',
     'dist/src/index.d.ts',
     'dist/src/cli/main.js',
@@ -124,4 +127,24 @@ test('the command line runs from the package, and so do the threads of its audit
     await sluice('audit', '--jobs', '2', '--store', 'sqlite:books.db'),
     /^Nothing disagrees: .* 2 accounts/,
   )
+})
+
+test('a server starts with a heap of its own, in the same process, unless one is chosen', async () => {
+  const starts = async (args: readonly string[], more = ''): Promise<string[][]> => {
+    const tell = "console.error('start',process.pid,process.execArgv.join('\u0020'))"
+    const { stderr } = await promisify(execFile)(process.execPath, [installed('bin/sluice.js'), ...args], {
+      env: {
+        ...process.env,
+        NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(tell)} ${more}`,
+      },
+    })
+    return [...stderr.matchAll(/^start (\d+) ?(.*)$/gm)].map(([, pid = '', flags = '']) => [pid, flags])
+  }
+  for (const command of ['serve', 'gateway']) {
+    const [first, second, ...others] = await starts([command, '--help'])
+    assert.deepEqual([first?.[0], first?.[1], others], [second?.[0], '', []])
+    assert.match(second?.[1] ?? '', /--max-semi-space-size=\d+/)
+  }
+  assert.equal((await starts(['serve', '--help'], '--max-semi-space-size=8')).length, 1)
+  assert.equal((await starts(['audit', '--help'])).length, 1)
 })
