@@ -48,6 +48,7 @@ export interface Gateway {
 }
 
 const CLOSE_MS = 10_000
+const LAST_WORDS_MS = 500
 /** A whole head, and a whole request, have to be there within this: nobody holds a connection by sending slowly. */
 const HEAD_MS = 10_000
 const REQUEST_MS = 120_000
@@ -222,13 +223,16 @@ export function createGateway(options: GatewayOptions): Gateway {
       closing.abort()
       server.close()
       server.closeIdleConnections()
+      let last: ReturnType<typeof setTimeout> | undefined
       const late = setTimeout(() => {
-        server.closeAllConnections()
-        cut.abort(new Error('the gateway is shutting down'))
+        // Streams are told why they end before their connections do.
+        cut.abort(new SluiceError('closing', 'The gateway is shutting down.'))
         jobs.abort()
+        last = setTimeout(() => server.closeAllConnections(), LAST_WORDS_MS)
       }, withinMs)
       await Promise.allSettled([...open, beside.close(withinMs)])
       clearTimeout(late)
+      clearTimeout(last)
       server.closeAllConnections()
       await jobs.close()
       await calls.close(withinMs)

@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Refused } from '../../client/access.ts'
 import type { Client } from '../../client/client.ts'
 import { type Opened, open } from '../../client/open.ts'
+import { SluiceError } from '../errors.ts'
 import type { Millis } from '../units.ts'
 import type { Subject } from '../wire.ts'
 import type { GatewayConfig, PlanConfig, RouteConfig, TargetConfig, UpstreamConfig } from './config.ts'
@@ -121,17 +122,19 @@ export function createForward({ config, upstreams, waiting, cut }: ForwardOption
     const stop = new AbortController()
     const stream: Passing = { isWhole: false, isStreamed: false, isFinished: false }
     let late: ReturnType<typeof setTimeout> | undefined
-    const stopAfter = (ms: Millis, why: unknown): void => {
+    // An error is made when there is one: with its stack it costs more than the timer.
+    const stopAfter = (ms: Millis, why: () => unknown): void => {
       clearTimeout(late)
-      late = setTimeout(() => stop.abort(why), ms)
+      late = setTimeout(() => stop.abort(why()), ms)
     }
     const { idleTimeoutMs, totalTimeoutMs } = target.upstream
-    stopAfter(totalTimeoutMs, new UpstreamFailed('upstream_slow', 'the answer took longer than it may'))
+    stopAfter(totalTimeoutMs, () => new UpstreamFailed('upstream_slow', 'the answer took longer than it may'))
     const onGone = (): void => {
       // Of a whole answer the caller may have seen all but the end when it goes, and of a stream all but what it used: they
       // are read to their end, which is not waited for for ever.
-      if (stream.isFinished) stopAfter(LAST_WORD_MS, call.gone.reason)
-      else if (stream.hasBegun === true && !stream.isStreamed) stopAfter(idleTimeoutMs, call.gone.reason)
+      if (stream.isFinished) stopAfter(LAST_WORD_MS, () => call.gone.reason)
+      else if (stream.hasBegun === true && !stream.isStreamed)
+        stopAfter(idleTimeoutMs, () => call.gone.reason)
       else stop.abort(call.gone.reason)
     }
     const onCut = (): void => stop.abort(cut.reason)
@@ -463,7 +466,10 @@ async function passStream(
       return await opened.end('cutOff')
     }
     if (opened.lease.signal.aborted && call.plan.whenSpent === 'end') return await endHere()
-    const { failure } = badUpstream('upstream_cut', 'the upstream broke off its answer')
+    const { failure } =
+      error instanceof SluiceError
+        ? failureOf(error)
+        : badUpstream('upstream_cut', 'the upstream broke off its answer')
     response.end(call.provider.failureInStream(failure))
     await used.count()
     await opened.end('failed')

@@ -220,7 +220,9 @@ describe('a gateway that is closed', () => {
     const all: Promise<unknown>[] = [streams.text(), whole.text(), post(scene, c)]
     const ended = Promise.allSettled(all)
     await scene.gateway.close(100)
-    await ended
+    const [streamed] = await ended
+    assert.ok(streamed?.status === 'fulfilled', 'a stream is not broken off')
+    assert.match(String(streamed.value), /"code":"closing"/)
     for (const id of ['a', 'b', 'c']) assert.equal((await scene.engine.account(id)).open_holds, 0)
     assert.ok(Number((await scene.used('a'))?.charged) > 0)
     await scene.close()
