@@ -124,6 +124,8 @@ function guard(app: App, { auth }: Door): void {
 /** Request ids, closing, metrics and the log. */
 function followRequests(app: App, { metrics }: Door, log: Logger | undefined): void {
   let closing = false
+  // What a line has is named in `logRequest`: nothing in it has to be looked for and replaced.
+  const lines = log?.child({}, { redact: [] })
   app.decorateRequest('key', null as never)
   app.decorateRequest('tale', null as never)
   app.addHook('onRequest', (request, reply, done) => {
@@ -139,7 +141,7 @@ function followRequests(app: App, { metrics }: Door, log: Logger | undefined): v
   })
   app.addHook('onResponse', (request, reply, done) => {
     metrics.observe(request.method, request.routeOptions.url ?? 'none', reply.statusCode, reply.elapsedTime)
-    if (log !== undefined) logRequest(log, request, reply)
+    if (lines !== undefined) logRequest(lines, request, reply)
     done()
   })
   app.addHook('preClose', (done) => {
