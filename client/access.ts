@@ -277,10 +277,10 @@ export function createAccesses(given: AccessesOptions): Accesses {
     { used, lease }: LiveLease,
     failed: boolean,
   ): Pick<SettleRequest, 'usage' | 'cost'> | undefined {
-    const { cost } = used
+    const { cost, ...told } = used()
     if (cost !== undefined) return { cost }
     // A report of nothing has told nothing.
-    const quantities = Object.keys(used.quantities ?? {}).length > 0 ? used.quantities : undefined
+    const quantities = Object.keys(told.quantities ?? {}).length > 0 ? told.quantities : undefined
     if (failed) return quantities === undefined ? undefined : { usage: quantities }
     const estimate = lease.granted_estimate ?? (lease.local ? request.estimate : undefined)
     if (estimate !== undefined || quantities !== undefined) return { usage: { ...estimate, ...quantities } }
@@ -351,7 +351,7 @@ function exitOf(
     ...(subject !== undefined && { subject }),
     ...(attributes !== undefined && { attributes }),
     ...usage,
-    ...(used.estimated === true && { estimated: true }),
+    ...(used().estimated === true && { estimated: true }),
     ...(endpoint !== undefined && { endpoint }),
     ...(started.at !== undefined && { started_at: started.at }),
     duration_ms: Math.round(performance.now() - started.ran),

@@ -63,7 +63,7 @@ export interface Growth {
 export interface LiveLease {
   readonly lease: Lease
   /** What was reported: none, quantities or a cost. */
-  readonly used: { readonly quantities?: QuantitiesIn; readonly cost?: AmountIn; readonly estimated?: true }
+  used(): { readonly quantities?: QuantitiesIn; readonly cost?: AmountIn; readonly estimated?: true }
   stop(reason: unknown): void
   /** Lets go of timers and listeners. What is on its way goes on: its end is awaited. */
   end(): Promise<void>
@@ -154,6 +154,8 @@ export function createLease(options: LeaseOptions): LiveLease {
         step = asked.step
         granted = answer.granted
         grantedEstimate = estimateOf(answer, asked.estimate) ?? grantedEstimate
+        lease.granted = granted
+        lease.granted_estimate = grantedEstimate as Quantities | undefined
         renewLater(answer)
       } else schedule(RENEW_AGAIN_MS)
       if (asked.estimate !== undefined || asked.cost !== undefined) {
@@ -232,16 +234,14 @@ export function createLease(options: LeaseOptions): LiveLease {
     ...(estimated && { estimated: true as const }),
   })
 
-  const lease: Lease = {
+  // Its fields are set anew as more is granted. Getters would be shorter, but each object literal with one gets a hidden class of its
+  // own, which V8 keeps among old things, and with it all that the call has made.
+  const lease: { -readonly [Field in keyof Lease]: Lease[Field] } = {
     request_id: request.request_id,
     decision,
     outcome: decision?.outcome === 'partial' ? 'partial' : 'allow',
-    get granted() {
-      return granted
-    },
-    get granted_estimate() {
-      return grantedEstimate as Quantities | undefined
-    },
+    granted,
+    granted_estimate: grantedEstimate as Quantities | undefined,
     signal: controller.signal,
     local: decision === undefined,
     report(used, how) {
@@ -259,9 +259,7 @@ export function createLease(options: LeaseOptions): LiveLease {
   }
   return {
     lease,
-    get used() {
-      return usedSoFar()
-    },
+    used: usedSoFar,
     stop,
     async end() {
       ended = true

@@ -65,8 +65,9 @@ export function createSharedBreaker(options: SharedBreakerOptions): SharedBreake
       return {
         succeeded() {
           inARow = 0
-          byAccount.clear()
-          triedBy.clear()
+          // To clear what is empty makes a new table all the same.
+          if (byAccount.size > 0) byAccount.clear()
+          if (triedBy.size > 0) triedBy.clear()
           isOpen = false
           rests.succeeded()
         },

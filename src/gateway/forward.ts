@@ -89,6 +89,12 @@ export interface Forward {
 
 export function createForward({ config, upstreams, waiting, cut }: ForwardOptions): Forward {
   const retries = createRetryBudget()
+  // Not a listener of each on `cut`: listeners are linked to each other, and one that is removed still names the next, so that in
+  // V8's old generation a call that is long over keeps all that came after it.
+  const running = new Set<AbortController>()
+  cut.addEventListener('abort', () => {
+    for (const stop of running) stop.abort(cut.reason)
+  })
 
   async function metered(call: Metered): Promise<Told | undefined> {
     const asked = notTooDeep(() => call.meter.read(call.body))
@@ -137,14 +143,13 @@ export function createForward({ config, upstreams, waiting, cut }: ForwardOption
         stopAfter(idleTimeoutMs, () => call.gone.reason)
       else stop.abort(call.gone.reason)
     }
-    const onCut = (): void => stop.abort(cut.reason)
     const onSpent = (): void => {
       if (call.plan.whenSpent === 'end' && !stream.isWhole) stop.abort(opened.lease.signal.reason)
     }
     if (call.gone.aborted) onGone()
-    if (cut.aborted) onCut()
+    if (cut.aborted) stop.abort(cut.reason)
     call.gone.addEventListener('abort', onGone, { once: true })
-    cut.addEventListener('abort', onCut, { once: true })
+    running.add(stop)
     opened.lease.signal.addEventListener('abort', onSpent, { once: true })
     try {
       const answer = await ask(call, target, boundOf(asked, opened), stop.signal)
@@ -168,7 +173,7 @@ export function createForward({ config, upstreams, waiting, cut }: ForwardOption
     } finally {
       clearTimeout(late)
       call.gone.removeEventListener('abort', onGone)
-      cut.removeEventListener('abort', onCut)
+      running.delete(stop)
       opened.lease.signal.removeEventListener('abort', onSpent)
       waiting.wake(call.account)
     }

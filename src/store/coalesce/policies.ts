@@ -49,21 +49,34 @@ export function policies(host: () => StoreHost): Policies {
     return policy
   }
 
-  return {
-    seenThrough(reader) {
-      let active: Policy | undefined
-      return {
-        get active() {
-          if (active !== undefined) return active
-          const system = demand(reader, 'account') as SystemCell | null
-          const version = system?.activePolicy ?? 0
-          active = version === 0 ? EMPTY_POLICY : load(version, reader)
-          if (active !== undefined) return active
-          throw new SluiceError('internal', `Policy version ${version} is active and is not stored`)
-        },
-        at: (version) => load(version, reader),
-      }
-    },
+  return { seenThrough: (reader) => new Seen(load, reader) }
+}
+
+/**
+ * A class, since it is made for each batch: an object literal with a getter gets a hidden class of its own, which V8 keeps among old
+ * things, and with it all of the batch, until it next looks through those.
+ */
+class Seen implements PolicySet {
+  #active: Policy | undefined
+  readonly #load: (version: number, reader: Reader) => Policy | undefined
+  readonly #reader: Reader
+
+  constructor(load: (version: number, reader: Reader) => Policy | undefined, reader: Reader) {
+    this.#load = load
+    this.#reader = reader
+  }
+
+  get active(): Policy {
+    if (this.#active !== undefined) return this.#active
+    const system = demand(this.#reader, 'account') as SystemCell | null
+    const version = system?.activePolicy ?? 0
+    this.#active = version === 0 ? EMPTY_POLICY : this.at(version)
+    if (this.#active !== undefined) return this.#active
+    throw new SluiceError('internal', `Policy version ${version} is active and is not stored`)
+  }
+
+  at(version: number): Policy | undefined {
+    return this.#load(version, this.#reader)
   }
 }
 
