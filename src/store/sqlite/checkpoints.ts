@@ -7,10 +7,13 @@ import { DatabaseSync } from 'node:sqlite'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { WRITER_SETTINGS } from './schema.ts'
 
-/** Pages in the log from which on it is worth it. More are not written twice where they changed twice; but a start reads them all. */
-const FROM_PAGES = 16_000
+/**
+ * Pages in the log from which on it is worth it, 192 MB of them. The more, the seldomer commits wait for the end of a checkpoint, and
+ * a page that changes often is written to the file once; but a start after a crash reads them all.
+ */
+const FROM_PAGES = 48_000
 /** Passes that a checkpoint makes beside the commits: each finds what came during the last. */
-const PASSES = 4
+const PASSES = 2
 /** What is few enough to be left to the writing thread. */
 const FEW_PAGES = 400
 
@@ -22,7 +25,7 @@ interface Log {
   readonly checkpointed: number
 }
 
-/** Watches the log that `db` writes. From four times `fromPages` on commits wait for the disk. */
+/** Watches the log that `db` writes. From twice `fromPages` on commits wait for the disk. */
 export function watchLog(
   db: DatabaseSync,
   path: string,
@@ -33,7 +36,7 @@ export function watchLog(
   const state = new Int32Array(new SharedArrayBuffer(4))
   let thread: Worker | undefined
   let begun = false
-  let ownFrom = 4 * fromPages
+  let ownFrom = 2 * fromPages
 
   function begin(): void {
     begun = true
@@ -64,7 +67,7 @@ export function watchLog(
       const running = Atomics.load(state, 0) === RUNNING
       if (begun && !running) {
         begun = false
-        ownFrom = 4 * fromPages
+        ownFrom = 2 * fromPages
         return ownCheckpoint()
       }
       const { log, checkpointed } = look.get() as unknown as Log
