@@ -216,11 +216,12 @@ function dropDoubtful(
   const rate = books.rates.get(rateKey)
   const window = books.windows.get(key)
   const isGone = windowUsed(window ?? NEVER) > 0n || resets_at !== window?.endAt
-  if (window?.isDoubtful === true && used === '0' && isGone && windowHeld(books, window) === 0n)
-    books.windows.delete(key)
+  const mayHaveGone = window?.isDoubtful === true && used === '0' && windowHeld(books, window) === 0n
+  if (mayHaveGone && isGone) books.windows.delete(key)
   if (rate?.isDoubtful === true && used === '0') rate.admissions.length = 0
   if (rate !== undefined) rate.isDoubtful = false
-  if (window !== undefined) window.isDoubtful = false
+  // One that nothing was used of looks the same whether it is there or not, until the zone changes.
+  if (window !== undefined) window.isDoubtful = mayHaveGone
 }
 
 function checkGrant(books: Books, told: wire.GrantView, grant: GrantBook): void {
