@@ -31,7 +31,7 @@ describe('the page', () => {
       ['npm ci && npm start', 'npm ci && npm test'],
     )
     for (const [, script = ''] of README.matchAll(/`npm run ([\w:]+)`/g)) assert.ok(SCRIPTS[script], script)
-    assert.match(SCRIPTS.start ?? '', /node src\/cli\/main\.ts serve --demo$/)
+    assert.match(SCRIPTS.start ?? '', /node bin\/sluice\.js serve --demo$/)
   })
   test('every link leads somewhere', () => {
     for (const [, link = ''] of README.matchAll(/\]\(([^)#]+)[^)]*\)/g))
