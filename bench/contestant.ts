@@ -20,15 +20,18 @@ export type Settings = Readonly<Record<string, string | number | boolean>>
 type Order = { readonly run: number } | { readonly close: true }
 type Report = { readonly marks: Marks } | { readonly failure: string }
 
-/** Those that ask a server have the heap of any Node; all others, the comparators too, that with which `sluice serve` starts. */
-const ASK_ONLY: ReadonlySet<string> = new Set(['calls', 'client', 'load', 'streams'])
+/** Those that stand for a server, or for what a server is held against, have the heap with which `sluice serve` starts. */
+const SERVERS: ReadonlySet<string> = new Set([
+  ...['served', 'bare', 'gateway', 'proxy'],
+  ...['postgres', 'postgres-raw', 'postgres-rlf'],
+])
 
 /** Starts a contestant and waits until it is ready. `profileTo`, a folder, gets a CPU profile of it. */
 export async function enter(name: string, settings: Settings = {}, profileTo?: string): Promise<Contestant> {
   const file = new URL(`./contestants/${name}.ts`, import.meta.url)
   const profiling =
     profileTo === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileTo}`, `--cpu-prof-interval=500`]
-  const execArgv = [...(ASK_ONLY.has(name) ? [] : SERVER_HEAP), ...profiling]
+  const execArgv = [...(SERVERS.has(name) ? SERVER_HEAP : []), ...profiling]
   const child = fork(file, [JSON.stringify(settings)], { execArgv, execPath: process.execPath })
   const ended = once(child, 'exit')
 

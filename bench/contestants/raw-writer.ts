@@ -1,6 +1,7 @@
 /** The comparator's writing thread: the statements of `src/store/sqlite/rows.ts`, without the checksums. */
 import { DatabaseSync } from 'node:sqlite'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
+import { watchLog } from '../../src/store/sqlite/checkpoints.ts'
 import { inTransaction, WRITER_SETTINGS } from '../../src/store/sqlite/schema.ts'
 
 /** A batch, flat, as Sluice sends it: each row begins with its kind. */
@@ -48,9 +49,11 @@ if (!isMainThread) {
       }
     }
   }
+  const checkpoints = watchLog(db, path)
   parentPort?.on('message', (rows: RawRows) => {
     inTransaction(db, () => write(rows))
     parentPort?.postMessage('written')
+    checkpoints.written()
   })
   parentPort?.postMessage('ready')
 }

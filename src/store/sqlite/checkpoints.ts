@@ -17,6 +17,9 @@ const PASSES = 2
 /** What is few enough to be left to the writing thread. */
 const FEW_PAGES = 400
 
+/** It makes next to nothing. */
+const HEAP = { maxYoungGenerationSizeMb: 2 }
+
 const IDLE = 0
 const RUNNING = 1
 
@@ -42,7 +45,10 @@ export function watchLog(
     begun = true
     Atomics.store(state, 0, RUNNING)
     if (thread === undefined) {
-      thread = new Worker(new URL(import.meta.url), { workerData: { checkpoints: path, state } })
+      thread = new Worker(new URL(import.meta.url), {
+        workerData: { checkpoints: path, state },
+        resourceLimits: HEAP,
+      })
       thread.unref()
       thread
         .once('error', () => {})

@@ -35,6 +35,8 @@ const ENDED: Failure = {
   remedy: 'Retry with the same id: the answer tells what was committed.',
 }
 const RESPAWN_MS = 500
+/** What comes over is bound and gone: more room for it is only more memory. */
+const HEAP = { maxYoungGenerationSizeMb: 12 }
 
 /** Starts the thread; where it dies, what it was asked has an unknown outcome, and the next to ask starts another. */
 export async function startWriter(options: WorkerOptions): Promise<Writer> {
@@ -52,7 +54,7 @@ export async function startWriter(options: WorkerOptions): Promise<Writer> {
   let cause: unknown
 
   function spawn(): Worker {
-    const spawned = new Worker(file, { workerData: options })
+    const spawned = new Worker(file, { workerData: options, resourceLimits: HEAP })
     spawnedAt = performance.now()
     era = 0
     spawned.on('message', (replies: readonly Reply[]) => replies.forEach(take))
