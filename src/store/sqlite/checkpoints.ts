@@ -66,6 +66,15 @@ export function watchLog(
       checkpoint.get()
     } catch {}
   }
+  /** A log that cannot be looked at now is looked at after the next commit. */
+  function leftInLog(): number {
+    try {
+      const { log, checkpointed } = look.get() as unknown as Log
+      return log - checkpointed
+    } catch {
+      return 0
+    }
+  }
 
   return {
     /** After each commit. */
@@ -76,8 +85,7 @@ export function watchLog(
         ownFrom = 2 * fromPages
         return ownCheckpoint()
       }
-      const { log, checkpointed } = look.get() as unknown as Log
-      const left = log - checkpointed
+      const left = leftInLog()
       if (!running && left >= fromPages) begin()
       // The disk cannot follow: from here on commits wait for it.
       if (left >= ownFrom) {
