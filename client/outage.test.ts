@@ -8,6 +8,17 @@ import type { Access, Client, ClientOptions, SluiceError } from './index.ts'
 const EACH_MS = 400
 const CALLERS = 16
 
+/** A client that reaches nobody, lets everything through, and keeps three operations. */
+const narrow = (scene: Scene, lost: string[]): Client =>
+  scene.client({
+    url: 'http://127.0.0.1:1',
+    deadlineMs: 20,
+    onUnavailable: 'open',
+    maxKept: 3,
+    breaker: { failures: 1_000 },
+    onLost: ({ op }) => lost.push(op),
+  })
+
 describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => {
   let scene: Scene
   let accounts = 0
@@ -202,14 +213,7 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
 
   test('what was let through has room to be told, whatever else has to wait', async () => {
     const lost: string[] = []
-    const client = scene.client({
-      url: 'http://127.0.0.1:1',
-      deadlineMs: 20,
-      onUnavailable: 'open',
-      maxKept: 3,
-      breaker: { failures: 1_000 },
-      onLost: ({ op }) => lost.push(op),
-    })
+    const client = narrow(scene, lost)
     const isOver = Promise.withResolvers<void>()
     const ask = () => client.access({ account: 'x', feature: 'write', cost: '1' }, () => isOver.promise)
     const running = [ask(), ask(), ask()]
@@ -328,14 +332,7 @@ describe('a server that is killed, paused or slow', { timeout: 180_000 }, () => 
 
   test('there is room for so much and no more', async () => {
     const lost: string[] = []
-    const client = scene.client({
-      url: 'http://127.0.0.1:1',
-      deadlineMs: 20,
-      onUnavailable: 'open',
-      maxKept: 3,
-      breaker: { failures: 1_000 },
-      onLost: ({ op }) => lost.push(op),
-    })
+    const client = narrow(scene, lost)
     const answers = []
     for (let i = 0; i < 5; i++)
       answers.push(await client.access({ account: 'x', feature: 'write', cost: '1' }, () => i))
